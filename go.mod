@@ -1,0 +1,3 @@
+module github.com/amavis-milter/amavis-milter
+
+go 1.26.0

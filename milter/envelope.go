@@ -1,0 +1,74 @@
+package milter
+
+import "strings"
+
+// Envelope is what the MTA said about a message before its content.
+type Envelope struct {
+	Client     Client
+	TLS        TLS
+	Auth       Auth
+	Hostname   string // the MTA's own name, macro {j}; empty if not told
+	DaemonName string // macro {daemon_name}: the MTA's listener; empty if not told
+	Protocol   string // macro {r}: SMTP, ESMTP, …; empty if not told (Postfix never does)
+	QueueID    string // macro {i}, unchecked bytes of the MTA; empty if not told
+	Sender     Path   // reverse-path
+	Recipients []Path // forward-paths, in the order of the RCPT commands
+	Args       string // the ESMTP arguments of MAIL, separated by spaces; unchecked
+}
+
+// Client is the SMTP client of a connection as the MTA sees it. All of it but
+// the address comes from outside and is unchecked.
+type Client struct {
+	Helo     string // the last HELO or EHLO name; empty if there was none
+	Name     string // verified name (FCrDNS), or "unknown"; empty if not told
+	PTR      string // macro {client_ptr}: unverified reverse name; empty if not told
+	Resolve  string // macro {client_resolve}: OK, FORGED, FAIL, TEMP; empty if not told
+	Hostname string // the host name of the CONNECT event, as the MTA sent it
+	// Address is a valid IPv4 or IPv6 address in its usual text form, without
+	// brackets or a prefix "IPv6:"; empty for a local client.
+	Address string
+	Port    uint16 // 0 if not told
+}
+
+// TLS is what the MTA told about the encryption of a connection; empty strings
+// where there is none.
+type TLS struct {
+	Version    string // macro {tls_version}
+	Cipher     string // macro {cipher}
+	CipherBits string // macro {cipher_bits}
+	Verify     string // macro {verify}
+}
+
+// Auth is what the MTA told about SMTP AUTH for one message; empty strings where
+// there was none.
+type Auth struct {
+	Type   string // macro {auth_type}: the SASL mechanism
+	Authen string // macro {auth_authen}: the user
+	SSF    string // macro {auth_ssf}: bits of the security layer
+}
+
+// Path is a reverse-path or forward-path (RFC 5321 section 4.1.2) as the MTA
+// accepted it, always with its angle brackets. The zero value is no path at all;
+// the null sender is [NullSender].
+type Path struct{ text string }
+
+// NullSender is the reverse-path of bounces and other mail that must not be
+// answered: <>.
+var NullSender = Path{"<>"}
+
+// NewPath makes a path of what the MTA passed as the argument of MAIL or RCPT.
+// It refuses nothing, for the MTA has accepted it already; it only adds brackets
+// where they are missing (sendmail passes arguments as they were typed, Postfix
+// passes those of local mail without brackets).
+func NewPath(arg string) Path {
+	if strings.HasPrefix(arg, "<") && strings.HasSuffix(arg, ">") && len(arg) > 1 {
+		return Path{arg}
+	}
+	return Path{"<" + arg + ">"}
+}
+
+// String returns the path with its angle brackets; the zero Path is "".
+func (p Path) String() string { return p.text }
+
+// IsZero reports whether p is no path at all.
+func (p Path) IsZero() bool { return p.text == "" }
