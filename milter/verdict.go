@@ -3,6 +3,7 @@ package milter
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Disposition is what is to become of a message. The zero value is none.
@@ -77,9 +78,10 @@ type SMTPReply struct {
 }
 
 // NewSMTPReply makes a reply of a code from 400 to 599, an enhanced status code
-// such as "5.7.1" of the same class, and a text, which may be empty. The text may
-// hold any bytes: what cannot stand in a reply line is replaced by '?', and LF
-// starts a new line of the reply.
+// such as "5.7.1" of the same class, and a text. The text may hold any bytes: line
+// ends and tabs become spaces, other control bytes '?', and what is over
+// MaxReplyTextBytes is cut off. An empty text becomes a general one, for sendmail
+// takes no reply without a text.
 func NewSMTPReply(code int, enhanced, text string) (SMTPReply, error) {
 	if code < 400 || code > 599 {
 		return SMTPReply{}, fmt.Errorf("SMTP reply code %d is not from 400 to 599", code)
@@ -90,7 +92,7 @@ func NewSMTPReply(code int, enhanced, text string) (SMTPReply, error) {
 	if int(enhanced[0]-'0') != code/100 {
 		return SMTPReply{}, fmt.Errorf("enhanced status code %s does not go with reply code %d", enhanced, code)
 	}
-	return SMTPReply{code, enhanced, cleanReplyText(text)}, nil
+	return SMTPReply{code, enhanced, cleanReplyText(text, code/100)}, nil
 }
 
 // MustSMTPReply is NewSMTPReply for constants: it panics on an error.
@@ -117,11 +119,7 @@ func (r SMTPReply) String() string {
 	if r.code == 0 {
 		return ""
 	}
-	s := strconv.Itoa(r.code) + " " + r.enhanced
-	if r.text != "" {
-		s += " " + r.text
-	}
-	return s
+	return strconv.Itoa(r.code) + " " + r.enhanced + " " + r.text
 }
 
 func mustClass(r SMTPReply, class int) {
@@ -154,18 +152,31 @@ func checkEnhanced(s string) error {
 	return nil
 }
 
-// cleanReplyText keeps printable ASCII, tab, LF and bytes of UTF-8 (RFC 6531
-// section 3.7.4 allows them in replies), drops CR, and replaces the rest by '?'.
-func cleanReplyText(s string) string {
-	clean := make([]byte, 0, len(s))
-	for _, c := range []byte(s) {
+// MaxReplyTextBytes bounds the text of a reply, so that the line stays within the
+// 512 bytes of RFC 5321 section 4.5.3.1.5 with both codes and CR LF.
+const MaxReplyTextBytes = 480
+
+// cleanReplyText makes one line of printable ASCII and UTF-8 (which RFC 6531
+// section 3.7.4 allows in replies).
+func cleanReplyText(s string, class int) string {
+	s = strings.TrimSpace(strings.ToValidUTF8(s, "?"))
+	if len(s) > MaxReplyTextBytes {
+		s = strings.ToValidUTF8(s[:MaxReplyTextBytes], "")
+	}
+	clean := []byte(strings.ReplaceAll(s, "\r\n", " "))
+	for i, c := range clean {
 		switch {
-		case c == '\r':
-		case c == '\n' || c == '\t' || c >= ' ' && c != 0x7f:
-			clean = append(clean, c)
-		default:
-			clean = append(clean, '?')
+		case c == '\r' || c == '\n' || c == '\t':
+			clean[i] = ' '
+		case c < ' ' || c == 0x7f:
+			clean[i] = '?'
 		}
 	}
-	return string(clean)
+	switch {
+	case len(clean) > 0:
+		return string(clean)
+	case class == 5:
+		return "Message rejected"
+	}
+	return "Try again later"
 }

@@ -1,0 +1,179 @@
+package milter
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	gomilter "github.com/d--j/go-milter"
+)
+
+// What keeps a change from being sent.
+var (
+	errPanic      = errors.New("panic")
+	errNotOffered = errors.New("the MTA does not offer it")
+	errNotAPath   = errors.New("not a path: it has a control byte")
+)
+
+// apply writes the changes in their order. Header changes that the MTA does not
+// offer are left out; one that would decide who gets the message, or that it is
+// held, cannot be left out and is an error. After an error what was written is
+// the caller's to take back.
+func (s *session) apply(m gomilter.Modifier, changes []Change) error {
+	leftOut := 0
+	for i, c := range changes {
+		switch err := s.applyOne(m, c); {
+		case errors.Is(err, errNotOffered) && isHeaderChange(c):
+			leftOut++
+		case err != nil:
+			return fmt.Errorf("change %d of %d, %T: %w", i+1, len(changes), c, err)
+		}
+	}
+	if leftOut > 0 {
+		s.logger().Warn("header changes left out, the MTA does not offer them", "changes", leftOut)
+	}
+	return nil
+}
+
+func isHeaderChange(c Change) bool {
+	switch c.(type) {
+	case AddHeader, InsertHeader, ChangeHeader, DeleteHeader:
+		return true
+	}
+	return false
+}
+
+// applyOne writes one change into the guard's buffer.
+func (s *session) applyOne(m gomilter.Modifier, change Change) error {
+	if s.actions&neededAction(change) == 0 {
+		return errNotOffered
+	}
+	switch c := change.(type) {
+	case AddHeader:
+		return m.AddHeader(c.Name, s.headerValue(c.Value))
+	case InsertHeader:
+		return m.InsertHeader(c.Index, c.Name, s.headerValue(c.Value))
+	case ChangeHeader:
+		return m.ChangeHeader(c.Index, c.Name, s.headerValue(c.Value))
+	case DeleteHeader:
+		return m.ChangeHeader(c.Index, c.Name, "")
+	case AddRecipient:
+		if err := checkPath(c.Recipient); err != nil {
+			return err
+		}
+		return m.AddRecipient(c.Recipient.String(), "")
+	case DeleteRecipient:
+		if err := checkPath(c.Recipient); err != nil {
+			return err
+		}
+		return m.DeleteRecipient(c.Recipient.String())
+	case Quarantine:
+		return m.Quarantine(oneLine(c.Reason))
+	}
+	return fmt.Errorf("unknown kind of change %T", change)
+}
+
+// neededAction returns the action of the negotiation (SMFIF_*) without which the
+// MTA would not take the change. Inserting needs what adding does.
+func neededAction(change Change) gomilter.OptAction {
+	switch change.(type) {
+	case AddHeader, InsertHeader:
+		return gomilter.OptAddHeader
+	case ChangeHeader, DeleteHeader:
+		return gomilter.OptChangeHeader
+	case AddRecipient:
+		return gomilter.OptAddRcpt
+	case DeleteRecipient:
+		return gomilter.OptRemoveRcpt
+	case Quarantine:
+		return gomilter.OptQuarantine
+	}
+	return 0
+}
+
+// headerValue makes a value that stays inside its field. With SMFIP_HDR_LEADSPC
+// the space behind the colon is ours to send, and without it the MTA's. An empty
+// value would delete the field, so it is at least that space.
+func (s *session) headerValue(value string) string {
+	value = strings.ReplaceAll(value, "\r\n", "\n")
+	value = strings.TrimRight(value, "\n")
+	var b strings.Builder
+	if (s.leadSpc && !strings.HasPrefix(value, "\n")) || value == "" {
+		b.WriteByte(' ')
+	}
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; c {
+		case 0, '\r':
+			b.WriteByte(' ')
+		case '\n':
+			b.WriteByte(c)
+			if next := value[i+1]; next != ' ' && next != '\t' {
+				b.WriteByte('\t')
+			}
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// checkPath refuses what the library would change or what would end the packet's
+// string: another address than the one meant.
+func checkPath(p Path) error {
+	for _, c := range []byte(p.String()) {
+		if c < ' ' || c == 0x7f {
+			return errNotAPath
+		}
+	}
+	if p.IsZero() {
+		return errNotAPath
+	}
+	return nil
+}
+
+// oneLine replaces control bytes by spaces.
+func oneLine(s string) string {
+	clean := []byte(s)
+	for i, c := range clean {
+		if c < ' ' || c == 0x7f {
+			clean[i] = ' '
+		}
+	}
+	return string(clean)
+}
+
+// response makes the library's answer of a verdict.
+func (s *session) response(v Verdict) *gomilter.Response {
+	switch v.disposition {
+	case DispositionAccept:
+		return gomilter.RespAccept
+	case DispositionDiscard:
+		return gomilter.RespDiscard
+	case DispositionReject:
+		return s.replyResponse(v.reply, gomilter.RespReject)
+	case DispositionTempFail:
+		return s.replyResponse(v.reply, gomilter.RespTempFail)
+	}
+	s.logger().Error("no verdict, the message is tempfailed; please report this")
+	return s.replyResponse(replyFailure, gomilter.RespTempFail)
+}
+
+// replyResponse makes an answer with a reply of its own (SMFIR_REPLYCODE); plain
+// is the same without one.
+func (s *session) replyResponse(r SMTPReply, plain *gomilter.Response) *gomilter.Response {
+	response, err := gomilter.RejectWithCodeAndReason(uint16(r.code), r.enhanced+" "+r.text)
+	if err != nil {
+		s.logger().Error("a reply could not be sent, the MTA's own is used", "reply", r.String(), "err", err)
+		return plain
+	}
+	return response
+}
+
+// logger returns the log with the queue id of the message at hand.
+func (s *session) logger() *slog.Logger {
+	if s.env != nil {
+		return s.srv.log.With("queue_id", s.env.QueueID)
+	}
+	return s.log
+}

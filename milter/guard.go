@@ -1,0 +1,368 @@
+package milter
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// readAheadBytes is the first size of the buffer that frames are read into.
+	// It grows with the data received, never with a length that a peer claims, up
+	// to one frame, and goes back to this size when it is empty again.
+	readAheadBytes = 4 << 10
+
+	// maxBufferBytes is the last size of that buffer: one frame and its length.
+	maxBufferBytes = frameHeaderBytes + MaxFrameBytes
+
+	// maxWatchedBytes is how much of what an MTA sends while it ought to wait for
+	// our verdict is taken in; beyond it the hang-up is found out by writing only.
+	maxWatchedBytes = 64 << 10
+
+	// closeFlushTimeout bounds the last write to a connection that is closed.
+	closeFlushTimeout = time.Second
+)
+
+// errDraining ends a connection between two messages when the server shuts down.
+var errDraining = errors.New("connection closed between messages: shutting down")
+
+// guard stands between the socket and the protocol library as the library's
+// net.Conn. It admits only whole, well-formed frames of at most MaxFrameBytes,
+// reads ahead, gathers what is written until the next read, owns all deadlines,
+// and knows whether the connection is inside a message.
+//
+// Read, Write and watch belong to one goroutine at a time; drain may be called
+// from another.
+type guard struct {
+	conn  net.Conn
+	times Times
+
+	in         []byte // bytes received; in[start:end] are not yet admitted
+	start, end int
+	inErr      error // why nothing more will be received
+
+	admitted []byte // what the library may read now: one frame, or two after a split
+
+	out      []byte
+	outErr   error
+	onFlush  func(error) // told once how the next flush went
+	argument string      // raw argument of the last MAIL or RCPT frame
+
+	refused  func(error) // told of a frame that was refused
+	released func()      // told once when the connection is closed
+
+	mu        sync.Mutex
+	inMessage bool // DATA was accepted and the answer not yet sent
+	atEnd     bool // the end of the message was read
+	draining  bool
+	closed    bool
+}
+
+func newGuard(conn net.Conn, times Times) *guard {
+	return &guard{conn: conn, times: times, refused: func(error) {}, released: func() {}}
+}
+
+// Read gives the library the next bytes of admitted frames. What was written
+// before is sent first: the MTA may be waiting for it. Every end is io.EOF to the
+// library, which would put other errors into the log by words of its own.
+func (g *guard) Read(p []byte) (int, error) {
+	if len(g.admitted) == 0 {
+		if g.flush(g.times.Write) != nil || g.admit() != nil {
+			return 0, io.EOF
+		}
+	}
+	n := copy(p, g.admitted)
+	g.admitted = g.admitted[n:]
+	return n, nil
+}
+
+// admit reads frames until one is to be handed to the library.
+func (g *guard) admit() error {
+	for len(g.admitted) == 0 {
+		frame, err := g.next(g.times.Idle)
+		if err != nil {
+			return err
+		}
+		command, data := frame[frameHeaderBytes], frame[frameHeaderBytes+1:]
+		if err := checkFrame(command, data); err != nil {
+			g.refused(err)
+			return err
+		}
+		if err := g.note(command); err != nil {
+			return err
+		}
+		switch {
+		case command == cmdMacro && !isMacroStage(data[0]):
+		case command == cmdBodyEOB && len(data) > 0:
+			// Old MTAs send the tail of the body with the end of it, where the
+			// library does not look.
+			g.admitted = appendFrame(appendFrame(nil, cmdBody, data), cmdBodyEOB, nil)
+		default:
+			if command == cmdMail || command == cmdRcpt {
+				g.argument = cString(data)
+			}
+			g.admitted = frame
+		}
+	}
+	return nil
+}
+
+// note keeps track of whether the connection is inside a message, and ends it at
+// the first chance when the server is draining.
+func (g *guard) note(command byte) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.draining && !g.inMessage {
+		return errDraining
+	}
+	switch {
+	case beginsMessage(command):
+		g.inMessage, g.atEnd = true, command == cmdBodyEOB
+	case command != cmdMacro && command != cmdUnknown:
+		g.inMessage, g.atEnd = false, false
+	}
+	return nil
+}
+
+// messageDone says that the message has its answer.
+func (g *guard) messageDone() {
+	g.mu.Lock()
+	g.inMessage, g.atEnd = false, false
+	end := g.draining
+	g.mu.Unlock()
+	if end {
+		_ = g.shut()
+	}
+}
+
+// next returns the next whole frame with its length field; it stays valid until
+// the next call. idle bounds the wait for its first byte.
+func (g *guard) next(idle time.Duration) ([]byte, error) {
+	g.compact()
+	begun := false
+	for {
+		if have := g.end - g.start; have >= frameHeaderBytes {
+			length := binary.BigEndian.Uint32(g.in[g.start:])
+			if err := checkLength(length); err != nil {
+				g.refused(err)
+				return nil, err
+			}
+			if whole := frameHeaderBytes + int(length); have >= whole {
+				frame := g.in[g.start : g.start+whole : g.start+whole]
+				g.start += whole
+				return frame, nil
+			}
+		}
+		if g.inErr != nil {
+			return nil, g.endOfInput()
+		}
+		switch partial := g.end > g.start; {
+		case !partial:
+			g.setReadDeadline(idle)
+		case !begun:
+			begun = true
+			g.setReadDeadline(g.times.Frame)
+		}
+		g.receive()
+	}
+}
+
+// endOfInput says why nothing more comes; an end inside a frame is no clean end.
+func (g *guard) endOfInput() error {
+	if g.end == g.start {
+		return g.inErr
+	}
+	err := g.inErr
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		g.refused(errors.New("frame not complete in time"))
+	}
+	return err
+}
+
+// compact empties the buffer when all of it was admitted, and between messages
+// lets go of one that a large frame has grown.
+func (g *guard) compact() {
+	if g.start < g.end {
+		return
+	}
+	g.start, g.end = 0, 0
+	if len(g.in) > readAheadBytes && !g.isInMessage() {
+		g.in = nil
+	}
+}
+
+// receive reads once into the buffer. When that is full, what was admitted makes
+// room; if nothing was, it doubles, for a frame is then larger than the buffer.
+func (g *guard) receive() {
+	if g.end == len(g.in) {
+		if g.start > 0 {
+			g.end = copy(g.in, g.in[g.start:g.end])
+			g.start = 0
+		} else {
+			in := make([]byte, min(max(2*len(g.in), readAheadBytes), maxBufferBytes))
+			copy(in, g.in)
+			g.in = in
+		}
+	}
+	n, err := g.conn.Read(g.in[g.end:])
+	g.end += n
+	if err != nil {
+		g.inErr = err
+	}
+}
+
+func (g *guard) setReadDeadline(wait time.Duration) {
+	deadline := time.Time{}
+	if wait > 0 {
+		deadline = time.Now().Add(wait)
+	}
+	// An error here means a closed connection, which the next read reports.
+	_ = g.conn.SetReadDeadline(deadline)
+}
+
+// watch takes in what the MTA sends while it waits for our verdict. gone is closed
+// when it has hung up. stop ends the watch and must be called before the next
+// Read; it returns when nothing reads any more.
+func (g *guard) watch() (gone <-chan struct{}, stop func()) {
+	hungUp, done := make(chan struct{}), make(chan struct{})
+	if g.inErr != nil {
+		close(hungUp)
+		return hungUp, func() {}
+	}
+	// The frame that the library has just read is done with: its bytes may move.
+	g.compact()
+	g.setReadDeadline(0)
+	go func() {
+		defer close(done)
+		for g.inErr == nil && g.end < maxWatchedBytes {
+			g.receive()
+		}
+		if g.inErr != nil && !errors.Is(g.inErr, os.ErrDeadlineExceeded) {
+			close(hungUp)
+		}
+	}()
+	return hungUp, func() {
+		_ = g.conn.SetReadDeadline(time.Unix(1, 0))
+		<-done
+		if errors.Is(g.inErr, os.ErrDeadlineExceeded) {
+			g.inErr = nil
+		}
+	}
+}
+
+// Write keeps what the library writes until the next flush.
+func (g *guard) Write(p []byte) (int, error) {
+	if g.outErr != nil {
+		return 0, g.outErr
+	}
+	g.out = append(g.out, p...)
+	return len(p), nil
+}
+
+// rollback takes back what was written since the last flush, so that a set of
+// changes is sent as a whole or not at all.
+func (g *guard) rollback() { g.out = g.out[:0] }
+
+// progress tells the MTA that the verdict is still to come (SMFIR_PROGRESS). The
+// library refuses it to versions before 6; libmilter sends it to all.
+func (g *guard) progress() error {
+	g.out = appendFrame(g.out, 'p', nil)
+	return g.flush(g.times.Write)
+}
+
+// flush sends what was written, in one write, and tells onFlush.
+func (g *guard) flush(timeout time.Duration) error {
+	if len(g.out) > 0 && g.outErr == nil {
+		_ = g.conn.SetWriteDeadline(time.Now().Add(timeout))
+		_, g.outErr = g.conn.Write(g.out)
+		g.out = g.out[:0]
+		if cap(g.out) > readAheadBytes {
+			g.out = nil
+		}
+	}
+	g.flushed(g.outErr)
+	return g.outErr
+}
+
+func (g *guard) flushed(err error) {
+	if told := g.onFlush; told != nil {
+		g.onFlush = nil
+		told(err)
+	}
+}
+
+// Close sends what is left and closes the connection.
+func (g *guard) Close() error {
+	_ = g.flush(closeFlushTimeout)
+	err := g.shut()
+	g.released()
+	return err
+}
+
+// shut closes the connection once.
+func (g *guard) shut() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil
+	}
+	g.closed = true
+	return g.conn.Close()
+}
+
+// drain closes the connection if it is between two messages, and otherwise has it
+// closed when its message is done.
+func (g *guard) drain() {
+	g.mu.Lock()
+	g.draining = true
+	idle := !g.inMessage
+	g.mu.Unlock()
+	if idle {
+		_ = g.shut()
+	}
+}
+
+func (g *guard) isInMessage() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inMessage
+}
+
+// The library's deadlines are not obeyed: it would drop an MTA that takes more
+// than a second to negotiate, and hold half a frame for ever.
+
+func (g *guard) SetDeadline(time.Time) error      { return nil }
+func (g *guard) SetReadDeadline(time.Time) error  { return nil }
+func (g *guard) SetWriteDeadline(time.Time) error { return nil }
+func (g *guard) LocalAddr() net.Addr              { return g.conn.LocalAddr() }
+func (g *guard) RemoteAddr() net.Addr             { return g.conn.RemoteAddr() }
+
+var _ net.Conn = (*guard)(nil)
+
+// cString returns the bytes before the first NUL.
+func cString(data []byte) string {
+	for i, c := range data {
+		if c == 0 {
+			return string(data[:i])
+		}
+	}
+	return string(data)
+}
+
+// cut ends the wait for the rest of a message. A message that is complete and
+// waits for its verdict is left alone: it is about to be answered.
+func (g *guard) cut() {
+	g.mu.Lock()
+	waiting := g.atEnd
+	g.mu.Unlock()
+	if !waiting {
+		_ = g.shut()
+	}
+}

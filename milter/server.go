@@ -1,0 +1,296 @@
+package milter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	gomilter "github.com/d--j/go-milter"
+)
+
+// Times are the bounds on waiting for an MTA. None may be 0.
+type Times struct {
+	Negotiate time.Duration // for the first frame of a connection
+	Idle      time.Duration // between two frames: a slow SMTP client is silent as long (libmilter smfi_settimeout)
+	Frame     time.Duration // from the first byte of a frame to its last
+	Write     time.Duration // for one write
+	Progress  time.Duration // between two progress packets; below the MTA's reply timer, 10 s in sendmail
+}
+
+// DefaultTimes returns the defaults.
+func DefaultTimes() Times {
+	return Times{
+		Negotiate: time.Minute,
+		Idle:      7210 * time.Second,
+		Frame:     time.Minute,
+		Write:     30 * time.Second,
+		Progress:  4 * time.Second,
+	}
+}
+
+// Bounds of the pause after a failed accept, which is mostly EMFILE: connections
+// must end before there are descriptors again.
+const (
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+)
+
+// Server serves the MTA's connections.
+type Server struct {
+	handler Handler
+	log     *slog.Logger
+	times   Times
+
+	ctx    context.Context // done when messages must end: the cause is ErrServerClosed
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	conns    map[*guard]struct{}
+	listener net.Listener
+	draining bool
+	empty    chan struct{} // closed when draining and the last connection is gone
+
+	warnMissing onceASecond
+	warnFrame   onceASecond
+}
+
+// NewServer makes a server that gives the messages of its connections to handler.
+func NewServer(handler Handler, log *slog.Logger, times Times) *Server {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	setLibraryLog(log)
+	return &Server{
+		handler: handler, log: log, times: times,
+		ctx: ctx, cancel: cancel,
+		conns: make(map[*guard]struct{}), empty: make(chan struct{}),
+	}
+}
+
+// Serve accepts connections until Shutdown, when it returns nil. An accept that
+// fails is tried again; Serve returns an error only when the listener is closed by
+// somebody else.
+func (srv *Server) Serve(ln net.Listener) error {
+	srv.mu.Lock()
+	srv.listener = ln
+	draining := srv.draining
+	srv.mu.Unlock()
+	if draining {
+		return ln.Close()
+	}
+	var pause time.Duration
+	var warn onceASecond
+	for {
+		conn, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			go srv.serveConn(conn)
+		case srv.isDraining():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accepting connections: %w", err)
+		default:
+			pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
+			if warn.now() {
+				srv.log.Error("cannot accept a connection, trying again; if descriptors are short, raise the limit on open files", "err", err)
+			}
+			srv.rest(pause)
+		}
+	}
+}
+
+// rest waits for d or until the server ends.
+func (srv *Server) rest(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-srv.ctx.Done():
+	}
+}
+
+// serveConn waits for the MTA's offer and starts the library on the connection.
+func (srv *Server) serveConn(conn net.Conn) {
+	defer srv.recovered("negotiation", func() { conn.Close() })
+	log := srv.log.With("mta", peerName(conn))
+	g := newGuard(conn, srv.times)
+	g.refused = func(err error) {
+		if srv.warnFrame.now() {
+			log.Warn("closing a connection that does not speak the milter protocol", "err", err)
+		}
+	}
+	if !srv.track(g) {
+		conn.Close()
+		return
+	}
+	g.released = func() { srv.untrack(g) }
+	frame, err := g.next(srv.times.Negotiate)
+	if err != nil {
+		g.Close()
+		return
+	}
+	o, err := parseOffer(frame[frameHeaderBytes:])
+	if err != nil {
+		g.refused(err)
+		g.Close()
+		return
+	}
+	if o.version < minVersion {
+		g.refused(fmt.Errorf("milter protocol version %d is too old", o.version))
+		g.Close()
+		return
+	}
+	if missing := missingActions(o); missing != nil && srv.warnMissing.now() {
+		log.Warn("the MTA does not offer every change that amavisd may ask for; those are left out", "missing", missing)
+	}
+	g.admitted = frame
+	s := newSession(srv, g, log)
+	// Serve takes the one connection, starts its goroutine, and returns.
+	_ = libraryServer(o, s).Serve(&oneShot{conn: g})
+}
+
+// track registers a connection unless the server is shutting down.
+func (srv *Server) track(g *guard) bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.draining {
+		return false
+	}
+	srv.conns[g] = struct{}{}
+	return true
+}
+
+func (srv *Server) untrack(g *guard) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if _, ok := srv.conns[g]; !ok {
+		return
+	}
+	delete(srv.conns, g)
+	if srv.draining && len(srv.conns) == 0 {
+		close(srv.empty)
+	}
+}
+
+func (srv *Server) isDraining() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	return srv.draining
+}
+
+// lastAnswers is the time that Shutdown gives to tempfail what is unfinished when
+// its context ends.
+const lastAnswers = time.Second
+
+// Shutdown stops accepting, closes the connections between messages at once and
+// waits for messages whose DATA was accepted. When ctx is done, messages that wait
+// for their verdict are tempfailed and the other connections closed. It returns
+// nil when every message had its verdict, and the cause of ctx otherwise.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.mu.Lock()
+	if srv.draining {
+		srv.mu.Unlock()
+		return errors.New("already shutting down")
+	}
+	srv.draining = true
+	ln := srv.listener
+	conns := srv.list()
+	if len(conns) == 0 {
+		close(srv.empty)
+	}
+	srv.mu.Unlock()
+	if ln != nil {
+		ln.Close()
+	}
+	for _, g := range conns {
+		g.drain()
+	}
+	defer srv.cancel(ErrServerClosed)
+	select {
+	case <-srv.empty:
+		return nil
+	case <-ctx.Done():
+	}
+	srv.cancel(ErrServerClosed)
+	srv.mu.Lock()
+	conns = srv.list()
+	srv.mu.Unlock()
+	for _, g := range conns {
+		g.cut()
+	}
+	select {
+	case <-srv.empty:
+	case <-time.After(lastAnswers):
+	}
+	return context.Cause(ctx)
+}
+
+// list returns the connections; srv.mu is held.
+func (srv *Server) list() []*guard {
+	conns := make([]*guard, 0, len(srv.conns))
+	for g := range srv.conns {
+		conns = append(conns, g)
+	}
+	return conns
+}
+
+// recovered is deferred around everything that a peer can reach: a panic is
+// logged with its stack and ends in cure, never in the end of the process.
+func (srv *Server) recovered(stage string, cure func()) {
+	if p := recover(); p != nil {
+		srv.log.Error("panic, please report this", "stage", stage, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		cure()
+	}
+}
+
+// oneShot is a listener with one connection.
+type oneShot struct{ conn net.Conn }
+
+func (l *oneShot) Accept() (net.Conn, error) {
+	conn := l.conn
+	if conn == nil {
+		return nil, net.ErrClosed
+	}
+	l.conn = nil
+	return conn, nil
+}
+
+func (l *oneShot) Close() error   { return nil }
+func (l *oneShot) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+// peerName names the MTA's end of a connection; that of a local socket has no
+// name.
+func peerName(conn net.Conn) string {
+	if a := conn.RemoteAddr(); a != nil && a.String() != "" && a.String() != "@" {
+		return a.String()
+	}
+	return "local"
+}
+
+// onceASecond keeps a peer from filling the log.
+type onceASecond struct{ last atomic.Int64 }
+
+func (o *onceASecond) now() bool {
+	now, last := time.Now().UnixNano(), o.last.Load()
+	return now-last >= int64(time.Second) && o.last.CompareAndSwap(last, now)
+}
+
+// libraryLog is where the library's only logging variable leads.
+var (
+	libraryLog     atomic.Pointer[slog.Logger]
+	libraryLogOnce sync.Once
+)
+
+func setLibraryLog(log *slog.Logger) {
+	libraryLog.Store(log)
+	libraryLogOnce.Do(func() {
+		gomilter.LogWarning = func(format string, v ...any) {
+			libraryLog.Load().Warn("milter library", "text", fmt.Sprintf(format, v...))
+		}
+	})
+}

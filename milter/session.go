@@ -1,0 +1,292 @@
+package milter
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	gomilter "github.com/d--j/go-milter"
+)
+
+// Limits of one message's envelope. An MTA has limits of its own; these keep a
+// peer that is none from filling the memory.
+const (
+	// MaxRecipients is the largest number of recipients of one message.
+	MaxRecipients = 50_000
+	// MaxEnvelopeBytes bounds the sum of the paths of one message.
+	MaxEnvelopeBytes = 8 << 20
+)
+
+// Replies that this package gives by itself. The SMTP client reads no more than
+// that; the log has the cause.
+var (
+	replyFailure    = MustSMTPReply(451, "4.3.0", "Content filter failure, try again later")
+	replyTooManyTo  = MustSMTPReply(452, "4.5.3", "Too many recipients")
+	replyOutOfOrder = MustSMTPReply(451, "4.5.0", "Content filter protocol error, try again later")
+)
+
+// session turns the library's callbacks on one connection into transactions. No
+// callback returns an error, for that would drop the connection, and Postfix then
+// fails every later message of its SMTP session; what is wrong is answered at the
+// end of the message.
+type session struct {
+	srv *Server
+	g   *guard
+	log *slog.Logger
+
+	actions gomilter.OptAction
+	leadSpc bool // the MTA leaves the space behind the colon to us (SMFIP_HDR_LEADSPC)
+
+	// Facts of the connection.
+	client   Client
+	tls      TLS
+	hostname string
+	daemon   string
+
+	// The message, from MAIL on.
+	env     *Envelope
+	size    int         // bytes in paths
+	tx      Transaction // from DATA on
+	refusal *SMTPReply  // what the message is to be answered whatever the handler thinks
+}
+
+func newSession(srv *Server, g *guard, log *slog.Logger) *session {
+	return &session{srv: srv, g: g, log: log}
+}
+
+// protect is deferred in every callback: after a panic the message is tempfailed.
+func (s *session) protect(stage string) {
+	s.srv.recovered(stage, func() { s.refuse(replyFailure) })
+}
+
+// refuse notes the answer to the current message; the first one stands.
+func (s *session) refuse(reply SMTPReply) {
+	if s.refusal == nil {
+		s.refusal = &reply
+	}
+}
+
+// NewConnection is called at the start and, on the same session, after QUIT_NC.
+func (s *session) NewConnection(m gomilter.Modifier) error {
+	defer s.protect("new connection")
+	s.reset(ErrAborted)
+	s.client, s.tls, s.hostname, s.daemon = Client{}, TLS{}, "", ""
+	s.actions = m.Actions()
+	s.leadSpc = m.Protocol()&gomilter.OptHeaderLeadingSpace != 0
+	return nil
+}
+
+// Connect takes the facts of the SMTP client. host is its verified name or, in
+// sendmail, its address in brackets.
+func (s *session) Connect(host, family string, port uint16, addr string, m gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("connect")
+	s.reset(ErrAborted)
+	s.client = Client{
+		Hostname: host,
+		PTR:      macro(m, "client_ptr"),
+		Resolve:  macro(m, "client_resolve"),
+		Port:     port,
+	}
+	if family == "tcp4" || family == "tcp6" {
+		s.client.Address = cleanAddress(addr)
+	}
+	if p, err := strconv.ParseUint(macro(m, "client_port"), 10, 16); err == nil && port == 0 {
+		s.client.Port = uint16(p)
+	}
+	s.client.Name = verifiedName(host, macro(m, "client_name"), s.client.Resolve)
+	s.hostname = macro(m, "j")
+	s.daemon = macro(m, "daemon_name")
+	s.tls = TLS{}
+	return gomilter.RespContinue, nil
+}
+
+// verifiedName returns the client's name as far as the MTA vouches for it.
+func verifiedName(host, clientName, resolve string) string {
+	name := clientName
+	if name == "" {
+		name = host
+	}
+	if name == "" || strings.HasPrefix(name, "[") || (resolve != "" && resolve != "OK") {
+		return "unknown"
+	}
+	return name
+}
+
+// cleanAddress returns an address in its usual form, IPv4 ones mapped into IPv6
+// as IPv4; empty if it is none.
+func cleanAddress(addr string) string {
+	addr = strings.TrimPrefix(addr, "IPv6:")
+	addr = strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]")
+	ip, err := netip.ParseAddr(addr)
+	if err != nil {
+		return ""
+	}
+	return ip.Unmap().String()
+}
+
+// Helo takes the name and the TLS facts, which come with the HELO after STARTTLS.
+func (s *session) Helo(name string, m gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("helo")
+	s.client.Helo = name
+	s.tls = tlsFacts(m)
+	return gomilter.RespContinue, nil
+}
+
+func tlsFacts(m gomilter.Modifier) TLS {
+	return TLS{
+		Version:    macro(m, "tls_version"),
+		Cipher:     macro(m, "cipher"),
+		CipherBits: macro(m, "cipher_bits"),
+		Verify:     macro(m, "verify"),
+	}
+}
+
+// MailFrom begins an envelope. The library has cut the brackets off its from; the
+// guard has the argument as it was sent.
+func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("mail")
+	s.reset(ErrAborted)
+	if t := tlsFacts(m); t.Version != "" {
+		s.tls = t
+	}
+	s.env = &Envelope{
+		Client: s.client, TLS: s.tls, Hostname: s.hostname, DaemonName: s.daemon,
+		Auth: Auth{
+			Type:   macro(m, "auth_type"),
+			Authen: macro(m, "auth_authen"),
+			SSF:    macro(m, "auth_ssf"),
+		},
+		Protocol: macro(m, "r"),
+		QueueID:  macro(m, "i"),
+		Sender:   NewPath(s.g.argument),
+		Args:     args,
+	}
+	s.size = len(s.g.argument)
+	return gomilter.RespContinue, nil
+}
+
+// RcptTo adds a recipient.
+func (s *session) RcptTo(_, _ string, _ gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("rcpt")
+	if s.env == nil {
+		return gomilter.RespContinue, nil
+	}
+	s.size += len(s.g.argument)
+	if len(s.env.Recipients) >= MaxRecipients || s.size > MaxEnvelopeBytes {
+		s.refuse(replyTooManyTo)
+		return gomilter.RespContinue, nil
+	}
+	s.env.Recipients = append(s.env.Recipients, NewPath(s.g.argument))
+	return gomilter.RespContinue, nil
+}
+
+// Data begins the transaction: Postfix has told the queue id by now.
+func (s *session) Data(m gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("data")
+	s.begin(m)
+	return gomilter.RespContinue, nil
+}
+
+// begin opens the transaction if the envelope is complete.
+func (s *session) begin(m gomilter.Modifier) {
+	if s.tx != nil || s.env == nil || s.refusal != nil {
+		return
+	}
+	if len(s.env.Recipients) == 0 {
+		s.log.Warn("message without recipients from the MTA", "queue_id", s.env.QueueID)
+		s.refuse(replyOutOfOrder)
+		return
+	}
+	s.learnQueueID(m)
+	s.tx = s.srv.handler.Begin(s.env)
+}
+
+func (s *session) learnQueueID(m gomilter.Modifier) {
+	if id := macro(m, "i"); id != "" {
+		s.env.QueueID = id
+	}
+}
+
+// Header passes on a header field with its value as it was sent.
+func (s *session) Header(name, value string, m gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("header")
+	s.begin(m)
+	if s.tx != nil && s.refusal == nil {
+		if !s.leadSpc {
+			value = " " + value
+		}
+		s.tx.Header(name, value)
+	}
+	return gomilter.RespContinue, nil
+}
+
+// Headers ends the header.
+func (s *session) Headers(m gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("end of header")
+	s.begin(m)
+	if s.tx != nil && s.refusal == nil {
+		s.tx.EndHeader()
+	}
+	return gomilter.RespContinue, nil
+}
+
+// BodyChunk passes on a piece of the body.
+func (s *session) BodyChunk(chunk []byte, m gomilter.Modifier) (*gomilter.Response, error) {
+	defer s.protect("body")
+	s.begin(m)
+	if s.tx != nil && s.refusal == nil {
+		s.tx.Body(chunk)
+	}
+	return gomilter.RespContinue, nil
+}
+
+// Abort drops the message and keeps the connection. It comes also after every
+// message that was answered, and from the library itself when the MTA forgets it.
+func (s *session) Abort(gomilter.Modifier) error {
+	defer s.protect("abort")
+	s.reset(ErrAborted)
+	return nil
+}
+
+// Unknown is an SMTP command that the MTA does not know either.
+func (s *session) Unknown(string, gomilter.Modifier) (*gomilter.Response, error) {
+	return gomilter.RespContinue, nil
+}
+
+// Cleanup is called last, when the connection has ended.
+func (s *session) Cleanup(gomilter.Modifier) {
+	defer s.protect("cleanup")
+	cause := error(ErrPeerGone)
+	if s.srv.isDraining() {
+		cause = ErrServerClosed
+	}
+	s.reset(cause)
+}
+
+// reset ends the transaction, if there is one, and forgets the message. It is
+// safe at any time.
+func (s *session) reset(cause error) {
+	tx := s.tx
+	s.env, s.tx, s.refusal, s.size = nil, nil, nil, 0
+	if tx != nil {
+		tx.End(Outcome{Err: cause})
+	}
+}
+
+// macro looks a macro up by its name without braces: libmilter's smfi_getsymval
+// finds a one-letter name with and without them, the library only the exact key.
+func macro(m gomilter.Modifier, name string) string {
+	if len(name) == 1 {
+		if v, ok := m.GetEx(name); ok {
+			return v
+		}
+	}
+	return m.Get("{" + name + "}")
+}
+
+var (
+	_ gomilter.Milter = (*session)(nil)
+	_ net.Listener    = (*oneShot)(nil)
+)
