@@ -1,0 +1,152 @@
+package filter
+
+import (
+	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// receivedName is the field of which the spool file holds one more than the MTA's
+// message: ours, at the top. amavisd counts it, the MTA does not know it.
+const receivedName = "received"
+
+// acceptChanges returns the changes of a message that amavisd let pass: its edits
+// in the order given, then ours to the marks that we own.
+func acceptChanges(edits []ampdp.Edit, fields *headerFields, xHeader HeaderField) []milter.Change {
+	m := editMapper{fields: fields, changes: make([]milter.Change, 0, len(edits)+1)}
+	for _, edit := range edits {
+		m.edit(edit)
+	}
+	// Nobody outside may claim that we let a message pass unscanned, nor take the
+	// mark's room.
+	m.deleteField(UnscannedHeader)
+	m.xHeader(xHeader)
+	return m.changes
+}
+
+// editMapper turns amavisd's edits of one message into milter changes.
+type editMapper struct {
+	fields  *headerFields
+	changes []milter.Change
+	deleted map[string]bool // names, lower case, of which nothing is left
+	set     map[string]bool // names, lower case, that amavisd gave a value
+}
+
+func (m *editMapper) edit(edit ampdp.Edit) {
+	switch e := edit.(type) {
+	case ampdp.DeleteRecipient:
+		m.add(milter.DeleteRecipient{Recipient: milter.NewPath(e.Address)})
+	case ampdp.AddRecipient:
+		m.add(milter.AddRecipient{Recipient: milter.NewPath(e.Address)})
+	case ampdp.DeleteHeader:
+		m.deleteHeader(e)
+	case ampdp.ChangeHeader:
+		m.changeHeader(e)
+	case ampdp.InsertHeader:
+		m.mark(e.Name)
+		m.add(milter.InsertHeader{Index: e.Index, Name: e.Name, Value: e.Value})
+	case ampdp.AddHeader:
+		m.mark(e.Name)
+		m.add(milter.AddHeader{Name: e.Name, Value: e.Value})
+	case ampdp.Quarantine:
+		m.add(milter.Quarantine{Reason: e.Reason})
+	}
+}
+
+func (m *editMapper) add(c milter.Change) { m.changes = append(m.changes, c) }
+
+// mark remembers that amavisd set the field of this name.
+func (m *editMapper) mark(name string) {
+	if m.set == nil {
+		m.set = make(map[string]bool)
+	}
+	m.set[asciiLower(name)] = true
+}
+
+// deleteHeader deletes all fields of the name, whatever the index: AM.PDP names
+// only the first occurrence where amavisd's own SMTP path removes every one, and
+// who sends a forged field twice would keep the second. Received is another
+// matter: the others of that name are the history of the message.
+func (m *editMapper) deleteHeader(e ampdp.DeleteHeader) {
+	if asciiLower(e.Name) != receivedName {
+		m.deleteField(e.Name)
+		return
+	}
+	if index := e.Index - 1; index >= 1 && index <= m.fields.count(e.Name) {
+		m.add(milter.DeleteHeader{Index: index, Name: m.fields.spelling(e.Name)})
+	}
+}
+
+// deleteField deletes all fields of the name that came with the message, once.
+func (m *editMapper) deleteField(name string) {
+	key := asciiLower(name)
+	if m.deleted[key] {
+		return
+	}
+	if m.deleted == nil {
+		m.deleted = make(map[string]bool)
+	}
+	m.deleted[key] = true
+	m.changes = deleteAll(m.changes, m.fields, name)
+}
+
+// changeHeader passes a change on. A field that the message does not have, or no
+// longer has, is added, which is what smfi_chgheader does with one: said plainly
+// it comes out alike on every MTA.
+func (m *editMapper) changeHeader(e ampdp.ChangeHeader) {
+	key, index := asciiLower(e.Name), e.Index
+	if key == receivedName {
+		if index--; index < 1 {
+			return // ours, which the MTA has never seen
+		}
+	}
+	m.mark(e.Name)
+	if index > m.fields.count(e.Name) || m.deleted[key] {
+		m.add(milter.AddHeader{Name: e.Name, Value: e.Value})
+		return
+	}
+	m.add(milter.ChangeHeader{Index: max(index, 1), Name: m.fields.spelling(e.Name), Value: e.Value})
+}
+
+// xHeader makes sure that exactly one field of the X-header's name is there, and
+// that it is ours, unless amavisd has set that field itself.
+func (m *editMapper) xHeader(x HeaderField) {
+	key := asciiLower(x.Name)
+	if x.Name == "" || m.set[key] {
+		return
+	}
+	n := m.fields.count(x.Name)
+	if n == 0 || m.deleted[key] {
+		m.add(milter.AddHeader{Name: x.Name, Value: x.Value})
+		return
+	}
+	spelling := m.fields.spelling(x.Name)
+	for i := n; i > 1; i-- {
+		m.add(milter.DeleteHeader{Index: i, Name: spelling})
+	}
+	m.add(milter.ChangeHeader{Index: 1, Name: spelling, Value: x.Value})
+}
+
+// deleteAll appends the deletion of every field of the name that came with the
+// message, from the last to the first: Postfix moves the later indexes up after
+// each deletion, sendmail does not, and this order suits both.
+func deleteAll(changes []milter.Change, fields *headerFields, name string) []milter.Change {
+	spelling := fields.spelling(name)
+	for i := fields.count(name); i >= 1; i-- {
+		changes = append(changes, milter.DeleteHeader{Index: i, Name: spelling})
+	}
+	return changes
+}
+
+// unscannedChanges marks a message that passes without a scan: it bears the field
+// X-Amavis-Milter-Unscanned, once, and no X-header, not even one that came with it
+// and would now be a lie.
+func unscannedChanges(c Cause, fields *headerFields, xHeader HeaderField) []milter.Change {
+	m := editMapper{fields: fields}
+	m.deleteField(UnscannedHeader)
+	m.deleteField(DefaultXHeader.Name)
+	if xHeader.Name != "" {
+		m.deleteField(xHeader.Name)
+	}
+	m.add(milter.AddHeader{Name: UnscannedHeader, Value: string(c)})
+	return m.changes
+}

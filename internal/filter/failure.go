@@ -1,0 +1,132 @@
+package filter
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/amavis-milter/amavis-milter/internal/spool"
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// Cause is why a message could not be scanned. The constants are the words of the
+// option --on-failure, of the field X-Amavis-Milter-Unscanned and of the log.
+type Cause string
+
+// The causes for which the administrator chooses an [Action].
+const (
+	CauseUnavailable Cause = "unavailable" // refused, or ended before a reply, until the retry time was over
+	CauseBusy        Cause = "busy"        // no slot, or a full backlog, until the longest wait was over
+	CauseTimeout     Cause = "timeout"     // no reply in time
+	CauseMalformed   Cause = "malformed"   // a malformed, truncated or unfinished reply
+	CauseSpool       Cause = "spool"       // the message could not be stored
+)
+
+// Causes that no Action is asked for: these are always a tempfail, because what
+// went wrong is not the scanner.
+const (
+	causeRequest Cause = "request" // no request can be made of this message
+	causeHeader  Cause = "header"  // the header passes our limits
+	causePanic   Cause = "panic"   // a defect of ours; the session answers
+)
+
+// Causes returns all causes that [OnFailure] knows.
+func Causes() []Cause {
+	return []Cause{CauseUnavailable, CauseBusy, CauseTimeout, CauseMalformed, CauseSpool}
+}
+
+// Action is what becomes of a message that could not be scanned. The zero value is
+// ActionTempFail.
+type Action string
+
+// The actions, in the words of the option --on-failure.
+const (
+	ActionTempFail   Action = "tempfail"   // 451, or 452 where the spool is full
+	ActionAccept     Action = "accept"     // let it pass, marked as unscanned
+	ActionReject     Action = "reject"     // 554
+	ActionQuarantine Action = "quarantine" // pass it, marked, to the MTA's own quarantine
+)
+
+// Actions returns all actions.
+func Actions() []Action {
+	return []Action{ActionTempFail, ActionAccept, ActionReject, ActionQuarantine}
+}
+
+// OnFailure holds the administrator's choice for each cause (option --on-failure).
+// A cause that is not in it is a tempfail, so that the nil OnFailure never lets a
+// message pass unscanned.
+type OnFailure map[Cause]Action
+
+// PassOnFailure is what the option -P stands for: mail passes, marked as
+// unscanned, when the scanner fails. It is not for spool failures, of which the
+// scanner knows nothing.
+func PassOnFailure() OnFailure {
+	return OnFailure{
+		CauseUnavailable: ActionAccept,
+		CauseBusy:        ActionAccept,
+		CauseTimeout:     ActionAccept,
+		CauseMalformed:   ActionAccept,
+	}
+}
+
+// UnscannedHeader is the name of the field that marks a message which passed
+// without a scan; its value is the Cause. One that comes from outside is deleted.
+const UnscannedHeader = "X-Amavis-Milter-Unscanned"
+
+// What the SMTP client reads. It is generic on purpose: what failed, and where, is
+// for the log.
+var (
+	replyUnavailable = milter.MustSMTPReply(451, "4.3.0", "Content scanner unavailable, try again later")
+	replyNoSpace     = milter.MustSMTPReply(452, "4.3.1", "Insufficient system storage, try again later")
+	replyUnscannable = milter.MustSMTPReply(554, "5.3.0", "Content scanner unavailable, message refused")
+)
+
+// failure is an error that ended the way of one message before its verdict.
+type failure struct {
+	cause Cause
+	err   error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// spoolFailure says that the message could not be stored; doing what was being done.
+func spoolFailure(doing string, err error) *failure {
+	return &failure{CauseSpool, fmt.Errorf("%s: %w", doing, err)}
+}
+
+// asFailure makes a failure of any error. One that nobody expected is a tempfail.
+func asFailure(err error) *failure {
+	var f *failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return &failure{causeRequest, err}
+}
+
+// verdict is the one place where a failure becomes a verdict.
+func (o OnFailure) verdict(f *failure, fields *headerFields, xHeader HeaderField) milter.Verdict {
+	switch o.action(f.cause) {
+	case ActionAccept:
+		return milter.Accept(unscannedChanges(f.cause, fields, xHeader)...)
+	case ActionQuarantine:
+		changes := unscannedChanges(f.cause, fields, xHeader)
+		return milter.Accept(append(changes, milter.Quarantine{Reason: "not scanned: " + string(f.cause)})...)
+	case ActionReject:
+		return milter.Reject(replyUnscannable)
+	default:
+		if f.cause == CauseSpool && spool.IsNoSpace(f.err) {
+			return milter.TempFail(replyNoSpace)
+		}
+		return milter.TempFail(replyUnavailable)
+	}
+}
+
+// action returns what is to be done about a cause. Whatever is not one of the
+// Actions is a tempfail: a mistake must not let mail pass.
+func (o OnFailure) action(c Cause) Action {
+	switch c {
+	case CauseUnavailable, CauseBusy, CauseTimeout, CauseMalformed, CauseSpool:
+		return o[c]
+	}
+	return ActionTempFail
+}

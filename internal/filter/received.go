@@ -1,0 +1,194 @@
+package filter
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// Bounds of what a stranger may write into the Received field, in bytes. With
+// them no line comes near the 998 of RFC 5322 section 2.1.1.
+const (
+	maxHelo     = 255 // RFC 5321 section 4.5.3.1.2
+	maxHostName = 255 // RFC 1035 section 2.3.4
+	maxToken    = 64  // queue id, protocol, TLS words
+)
+
+const unknownName = "unknown"
+
+// receivedField returns the Received field that stands for the hop from the SMTP
+// client to the MTA: the MTA adds its own only after us, and SpamAssassin knows the
+// client from nowhere else. It has the form that sendmail writes (which both
+// amavisd and SpamAssassin's Metadata/Received.pm read), lines ended by LF.
+//
+// It always says "(NAME [ADDRESS])", with "unknown" for a client without a
+// verified name, where sendmail would leave the name out: "([ADDRESS])" is also
+// how qmail and Exim write, and SpamAssassin then takes the HELO for the name.
+// Host names are in lower case for the same reason: a word "Exim" among them would
+// have the field read as one of Exim's.
+//
+// A client without address has submitted locally; SpamAssassin skips the field
+// then.
+func receivedField(env *milter.Envelope, hostname string, now time.Time) string {
+	var b strings.Builder
+	if addr, ok := clientAddr(env); ok {
+		b.WriteString("Received: from " + heloWord(env.Client.Helo) + " (" + clientName(env) + " " + addressLiteral(addr) + ")")
+	} else {
+		b.WriteString("Received: (from unknown@localhost)")
+	}
+	if authenticated(env) {
+		bits := env.Auth.SSF
+		if !isNumber(bits) {
+			bits = "0"
+		}
+		b.WriteString("\n\t(authenticated bits=" + bits + ")")
+	}
+	b.WriteString("\n\tby " + byName(env, hostname) + " (amavis-milter) with " + protocol(env))
+	if id := token(env.QueueID); id != "" {
+		b.WriteString(" id " + id)
+	}
+	b.WriteString(tlsComment(env.TLS) + ";\n\t" + now.Format(time.RFC1123Z) + "\n")
+	return b.String()
+}
+
+// clientAddr returns the address of the SMTP client; ok is false for a local one.
+func clientAddr(env *milter.Envelope) (addr netip.Addr, ok bool) {
+	addr, err := netip.ParseAddr(env.Client.Address)
+	return addr.Unmap().WithZone(""), err == nil
+}
+
+// addressLiteral writes an address as RFC 5321 section 4.1.3 does.
+func addressLiteral(addr netip.Addr) string {
+	if addr.Is4() {
+		return "[" + addr.String() + "]"
+	}
+	return "[IPv6:" + addr.String() + "]"
+}
+
+// heloWord makes a HELO argument safe. An address literal keeps its brackets, for
+// SpamAssassin has rules about those; anything else keeps the bytes of a host name
+// and a few that are often seen in one. Not '=' or '@': SpamAssassin would take
+// "envelope-from=someone" for the sender and check SPF with it.
+func heloWord(helo string) string {
+	if inner, ok := strings.CutPrefix(helo, "["); ok {
+		if inner, ok = strings.CutSuffix(inner, "]"); ok {
+			if len(inner) > 5 && strings.EqualFold(inner[:5], "IPv6:") {
+				inner = inner[5:]
+			}
+			if addr, err := netip.ParseAddr(inner); err == nil && addr.Zone() == "" {
+				return addressLiteral(addr)
+			}
+		}
+	}
+	if helo == "" {
+		return unknownName
+	}
+	return replaceUnsafe(helo, maxHelo, "-._:+~")
+}
+
+// clientName returns the verified name of the SMTP client, or "unknown". sendmail
+// writes the address in brackets for a client that has none.
+func clientName(env *milter.Envelope) string {
+	name := env.Client.Name
+	if name == "" {
+		name = env.Client.Hostname
+	}
+	if r := env.Client.Resolve; r != "" && r != "OK" || !isHostName(name) {
+		return unknownName
+	}
+	return asciiLower(name)
+}
+
+// byName returns the name of the MTA, or ours if it told none.
+func byName(env *milter.Envelope, hostname string) string {
+	for _, name := range []string{env.Hostname, hostname} {
+		if isHostName(name) {
+			return asciiLower(name)
+		}
+	}
+	return "localhost"
+}
+
+// protocol returns the protocol as the MTA names it. Postfix does not; then it is
+// put together as RFC 3848 says.
+func protocol(env *milter.Envelope) string {
+	p := env.Protocol
+	if p != "" && len(p) <= maxToken && !strings.ContainsFunc(p, notProtocol) {
+		return p
+	}
+	p = "ESMTP"
+	if encrypted(env.TLS) {
+		p += "S"
+	}
+	if authenticated(env) {
+		p += "A"
+	}
+	return p
+}
+
+func notProtocol(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') }
+
+func encrypted(t milter.TLS) bool { return t.Version != "" || t.Cipher != "" }
+
+func authenticated(env *milter.Envelope) bool { return env.Auth.Type != "" || env.Auth.Authen != "" }
+
+// tlsComment returns what sendmail says about TLS, or nothing without TLS.
+func tlsComment(t milter.TLS) string {
+	if !encrypted(t) {
+		return ""
+	}
+	var words []string
+	for _, w := range []struct{ name, value string }{
+		{"version", t.Version}, {"cipher", t.Cipher}, {"bits", t.CipherBits}, {"verify", t.Verify},
+	} {
+		if v := token(w.value); v != "" {
+			words = append(words, w.name+"="+v)
+		}
+	}
+	return "\n\t(" + strings.Join(words, " ") + ")"
+}
+
+// token makes a word of the MTA's safe.
+func token(s string) string { return replaceUnsafe(s, maxToken, "-._/+:") }
+
+// replaceUnsafe returns at most n bytes of s in which every byte that is neither an
+// ASCII letter or digit nor one of others has become '?'.
+func replaceUnsafe(s string, n int, others string) string {
+	b := []byte(s[:min(len(s), n)])
+	for i, c := range b {
+		if !isAlphaNumeric(c) && strings.IndexByte(others, c) < 0 {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}
+
+func isHostName(s string) bool {
+	if s == "" || len(s) > maxHostName {
+		return false
+	}
+	for i := range len(s) {
+		if !isAlphaNumeric(s[i]) && s[i] != '-' && s[i] != '.' && s[i] != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+func isNumber(s string) bool {
+	if s == "" || len(s) > 5 {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlphaNumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}

@@ -1,0 +1,227 @@
+package filter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
+)
+
+const (
+	// maxSends is how often a whole request is sent at most: a message that makes
+	// the scanner die must not do so for ever.
+	maxSends = 4
+
+	// The wait between two rounds through the scanners doubles from the first
+	// bound to the second; see jittered.
+	minBackOff = 50 * time.Millisecond
+	maxBackOff = 2 * time.Second
+)
+
+var (
+	errAllDead = errors.New("every content scanner is down")
+	errUnknown = errors.New("unexpected error of the AM.PDP client")
+)
+
+// scan is the way of one request through the scanners.
+type scan struct {
+	*scanners
+	req   *ampdp.Request
+	clean func() error // prepares the spool directory for another try
+	log   *slog.Logger
+	wait  time.Duration // that is left of the message's longest wait
+
+	visits []visit
+	sent   int           // whole requests
+	took   time.Duration // of the last try
+
+	firstTry     time.Time
+	firstFailure time.Time // the end of the first round in vain
+	firstRefusal time.Time // the end of the first round in which none was even busy
+}
+
+// visit is what one message knows about one scanner.
+type visit struct {
+	*scanner
+	contacts uint64 // the scanner's, before the first try
+	tries    int
+	refused  int // of those tries
+	lastErr  error
+}
+
+// do sends the request until one of the scanners has replied or time is over, and
+// returns the reply or a *failure; or the cause of ctx if that was cancelled.
+func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
+	for _, sc := range s.list {
+		if dead, contacts := sc.state(); !dead {
+			s.visits = append(s.visits, visit{scanner: sc, contacts: contacts})
+		}
+	}
+	if len(s.visits) == 0 {
+		return nil, &failure{CauseUnavailable, errAllDead}
+	}
+	s.firstTry = time.Now()
+	for backOff := minBackOff; ; backOff = min(2*backOff, maxBackOff) {
+		reply, err := s.round(ctx)
+		if err == nil {
+			return reply, nil
+		}
+		var again *tryAgain
+		if !errors.As(err, &again) {
+			return nil, err
+		}
+		if err := s.pause(ctx, again, backOff); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryAgain is the failure of a round after which another one makes sense.
+type tryAgain struct{ failure }
+
+// round tries each scanner once, in order, until one replies. Its error is a
+// *tryAgain if none did and another round may: busy if one of them was, since
+// that one is known to live.
+func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
+	var last *tryAgain
+	for i := range s.visits {
+		reply, err := s.try(ctx, &s.visits[i])
+		if err == nil {
+			return reply, nil
+		}
+		var again *tryAgain
+		if !errors.As(err, &again) {
+			return nil, err
+		}
+		if last == nil || last.cause != CauseBusy {
+			last = again
+		}
+	}
+	return nil, last
+}
+
+// try sends the request to one scanner.
+func (s *scan) try(ctx context.Context, v *visit) (*ampdp.Reply, error) {
+	if s.sent > 0 {
+		if err := s.clean(); err != nil {
+			return nil, spoolFailure("cleaning up before another try", err)
+		}
+	}
+	v.tries++
+	start := time.Now()
+	reply, err := v.Do(ctx, s.req)
+	s.took = time.Since(start)
+	if err == nil {
+		s.answered(v.scanner)
+		return reply, nil
+	}
+	v.lastErr = err
+	s.log.Debug("a try failed", "scanner", v.name, "error", err, "took", s.took)
+	return nil, s.judge(ctx, v, err)
+}
+
+// judge says what the error of one try means for the message: a *tryAgain, a
+// *failure, or the cause of ctx.
+func (s *scan) judge(ctx context.Context, v *visit, err error) error {
+	var e *ampdp.Error
+	if !errors.As(err, &e) {
+		return &failure{causeRequest, fmt.Errorf("%w: %w", errUnknown, err)}
+	}
+	if e.RequestSent {
+		s.sent++
+	}
+	switch e.Cause {
+	case ampdp.CauseUnavailable:
+		return s.unavailable(v, e)
+	case ampdp.CauseBusy:
+		s.answered(v.scanner)
+		return &tryAgain{failure{CauseBusy, err}}
+	case ampdp.CauseTimeout:
+		return &failure{CauseTimeout, err}
+	case ampdp.CauseMalformed:
+		s.answered(v.scanner)
+		return &failure{CauseMalformed, err}
+	case ampdp.CauseCanceled:
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return &failure{causeRequest, err}
+}
+
+func (s *scan) unavailable(v *visit, e *ampdp.Error) error {
+	switch {
+	case e.Refused:
+		v.refused++
+		s.refused(v.scanner, e)
+	case e.RequestSent:
+		s.answered(v.scanner)
+	}
+	switch {
+	case e.RequestSent && s.req.DeliveryCareOf == ampdp.CareOfServer:
+		return &failure{CauseUnavailable, fmt.Errorf("not repeated, amavisd may have delivered the message: %w", e)}
+	case s.sent >= maxSends:
+		return &failure{CauseUnavailable, fmt.Errorf("gave up after %d whole requests: %w", s.sent, e)}
+	}
+	return &tryAgain{failure{CauseUnavailable, e}}
+}
+
+// pause waits before the next round, or says that there is none. The last round
+// comes when the time is just over, so that all of it is used. Time counts from
+// the first failure: what a scanner spent on the message before it died was no
+// waiting.
+func (s *scan) pause(ctx context.Context, again *tryAgain, backOff time.Duration) error {
+	now := time.Now()
+	if s.firstFailure.IsZero() {
+		s.firstFailure = now
+	}
+	until := s.firstFailure.Add(s.wait)
+	if again.cause == CauseUnavailable {
+		if s.firstRefusal.IsZero() {
+			s.firstRefusal = now
+		}
+		if end := s.firstRefusal.Add(s.retryTime); end.Before(until) {
+			until = end
+		}
+	}
+	left := until.Sub(now)
+	if left <= 0 {
+		s.buryRefused(now)
+		return &failure{again.cause, fmt.Errorf("gave up after %v: %w", now.Sub(s.firstTry).Round(time.Millisecond), again.err)}
+	}
+	timer := time.NewTimer(min(jittered(backOff), left))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+	}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &failure{again.cause, fmt.Errorf("the deadline has come: %w", again.err)}
+	}
+	return context.Cause(ctx)
+}
+
+// buryRefused marks the scanners dead that did nothing but refuse for the whole
+// retry time.
+func (s *scan) buryRefused(now time.Time) {
+	full := s.fullRetryTime()
+	if full <= 0 || s.firstRefusal.IsZero() || now.Sub(s.firstRefusal) < full {
+		return
+	}
+	for _, v := range s.visits {
+		if v.tries == v.refused {
+			s.bury(v.scanner, v.contacts, v.lastErr)
+		}
+	}
+}
+
+// jittered spreads waits of the same length, so that messages that failed together
+// do not come back together: between half of d and d.
+func jittered(d time.Duration) time.Duration {
+	return d/2 + rand.N(d/2+1)
+}

@@ -1,0 +1,170 @@
+package filter
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
+)
+
+const (
+	probeInterval = time.Second // between two probes of a dead scanner
+	probeTimeout  = time.Second // of one probe
+)
+
+// doer is what the scanners need of one scanner: ampdp.Client, and a stand-in where
+// time is fake.
+type doer interface {
+	// Do is ampdp.Client.Do.
+	Do(ctx context.Context, req *ampdp.Request) (*ampdp.Reply, error)
+
+	// Probe tells by its nil error that somebody answers at the scanner's socket.
+	Probe(ctx context.Context) error
+}
+
+// client is the doer that connects to a real scanner.
+type client struct{ *ampdp.Client }
+
+// Probe connects and hangs up. A full backlog is an answer as well: who has a
+// backlog is there.
+func (c client) Probe(ctx context.Context) error {
+	dial := c.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	conn, err := dial(ctx, c.Network, c.Address)
+	if errors.Is(err, syscall.EAGAIN) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// scanner is one amavisd and what the messages before have learnt about it.
+type scanner struct {
+	doer
+	name string // network:address, for the log
+
+	mu       sync.Mutex
+	contacts uint64 // how often somebody answered
+	silent   bool   // the last thing that happened was a refusal
+	dead     bool   // it refused for a message's whole retry time
+	probing  bool   // a prober runs
+}
+
+// scanners are all that were configured, in order of preference: a message goes to
+// the first one that takes it.
+type scanners struct {
+	list      []*scanner
+	retryTime time.Duration // that one message may spend on repeating itself
+	maxWait   time.Duration // that one message may wait before it is scanned
+	log       *slog.Logger
+
+	ctx     context.Context // done when the probers are to end
+	stop    context.CancelFunc
+	probers sync.WaitGroup
+}
+
+func newScanners(retryTime, maxWait time.Duration, log *slog.Logger) *scanners {
+	ctx, stop := context.WithCancel(context.Background())
+	return &scanners{retryTime: retryTime, maxWait: maxWait, log: log, ctx: ctx, stop: stop}
+}
+
+func (s *scanners) add(name string, d doer) {
+	s.list = append(s.list, &scanner{doer: d, name: name})
+}
+
+// close ends the probers and waits for them.
+func (s *scanners) close() {
+	s.stop()
+	s.probers.Wait()
+}
+
+// fullRetryTime is how long a scanner must have refused before it counts as dead.
+func (s *scanners) fullRetryTime() time.Duration { return min(s.retryTime, s.maxWait) }
+
+// state returns whether the scanner counts as dead, and how often it has answered.
+func (sc *scanner) state() (dead bool, contacts uint64) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	return sc.dead, sc.contacts
+}
+
+// answered notes that somebody is there.
+func (s *scanners) answered(sc *scanner) {
+	sc.mu.Lock()
+	wasSilent := sc.silent
+	sc.contacts++
+	sc.silent, sc.dead = false, false
+	sc.mu.Unlock()
+	if wasSilent {
+		s.log.Info("the content scanner answers again", "scanner", sc.name)
+	}
+}
+
+// refused notes that nobody was there. It tells the log the first time.
+func (s *scanners) refused(sc *scanner, err error) {
+	sc.mu.Lock()
+	wasSilent := sc.silent
+	sc.silent = true
+	sc.mu.Unlock()
+	if !wasSilent {
+		s.log.Warn("the content scanner refuses connections, trying again", "scanner", sc.name, "error", err)
+	}
+}
+
+// bury marks a scanner as dead, unless somebody there has answered since contacts
+// was read. One goroutine then watches for its return, so that later messages need
+// not: ten thousand clients that wait for a dead scanner would take the MTA down.
+func (s *scanners) bury(sc *scanner, contacts uint64, err error) {
+	sc.mu.Lock()
+	if sc.dead || sc.contacts != contacts || s.ctx.Err() != nil {
+		sc.mu.Unlock()
+		return
+	}
+	sc.dead = true
+	if !sc.probing {
+		sc.probing = true
+		s.probers.Go(func() { s.probe(sc) })
+	}
+	sc.mu.Unlock()
+	s.log.Error("the content scanner is down: no mail is sent to it until it answers. "+
+		"Check that amavisd runs, listens on this socket, and lets us connect",
+		"scanner", sc.name, "refused_for", s.fullRetryTime(), "error", err)
+}
+
+// probe watches a dead scanner until it answers, to the probe or to a message.
+func (s *scanners) probe(sc *scanner) {
+	ticker := time.NewTicker(probeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if s.probeOnce(sc) {
+			s.answered(sc)
+		}
+		sc.mu.Lock()
+		if !sc.dead {
+			sc.probing = false
+			sc.mu.Unlock()
+			return
+		}
+		sc.mu.Unlock()
+	}
+}
+
+func (s *scanners) probeOnce(sc *scanner) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
+	defer cancel()
+	return sc.Probe(ctx) == nil
+}

@@ -1,0 +1,99 @@
+package filter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// noQueueID stands for a queue id that the MTA did not tell, as in Postfix's log.
+const noQueueID = "NOQUEUE"
+
+// maxLoggedPath bounds what the log shows of a path, in bytes. RFC 5321 section
+// 4.5.3.1.3 allows 256; a sender may ignore that.
+const maxLoggedPath = 512
+
+// summary gathers what the one log line of a message says.
+type summary struct {
+	size  int64 // bytes of the message as the MTA sent them
+	logID string
+	cause Cause         // of a failure
+	wait  time.Duration // for a slot and a scanner
+	scan  time.Duration // from the connect of the last try to its end
+}
+
+// log writes the line: at Info what was sent to the MTA; at Warn if it may not have
+// arrived; at Debug if the message ended before anybody had asked for a verdict.
+func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcome milter.Outcome) {
+	level := slog.LevelInfo
+	switch {
+	case !asked:
+		level = slog.LevelDebug
+	case outcome.Err != nil:
+		level = slog.LevelWarn
+	}
+	if !log.Enabled(context.Background(), level) {
+		return
+	}
+	verdict := "aborted"
+	if d := outcome.Sent.Disposition(); d != 0 {
+		verdict = d.String()
+	}
+	attrs := make([]slog.Attr, 0, 12)
+	add := func(key, value string) {
+		if value != "" {
+			attrs = append(attrs, slog.String(key, value))
+		}
+	}
+	add("verdict", verdict)
+	add("log_id", s.logID)
+	add("from", truncate(env.Sender.String(), maxLoggedPath))
+	attrs = append(attrs, slog.Int("nrcpt", len(env.Recipients)), slog.Int64("size", s.size))
+	add("reply", truncate(outcome.Sent.Reply().String(), maxLoggedReply))
+	add("cause", string(s.cause))
+	if asked {
+		add("wait", seconds(s.wait))
+		add("scan", seconds(s.scan))
+	}
+	client := env.Client.Address
+	if client == "" {
+		client = "local"
+	}
+	add("client", client)
+	if outcome.Err != nil {
+		add("error", outcomeText(outcome.Err))
+	}
+	log.LogAttrs(context.Background(), level, "", attrs...)
+}
+
+// outcomeText words the ends that occur in daily life for a postmaster.
+func outcomeText(err error) string {
+	if errors.Is(err, milter.ErrPeerGone) {
+		return milter.ErrPeerGone.Error() + " before it had the verdict"
+	}
+	return err.Error()
+}
+
+// messageLog returns a logger whose lines bear the queue id of a message.
+func messageLog(log *slog.Logger, env *milter.Envelope) *slog.Logger {
+	id := env.QueueID
+	if id == "" {
+		id = noQueueID
+	}
+	return log.With("queue_id", truncate(id, maxToken))
+}
+
+// seconds writes a time as seconds with three decimals.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
+
+// truncate cuts s to n bytes and shows that it did.
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "..."
+}

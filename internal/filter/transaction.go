@@ -1,0 +1,162 @@
+package filter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/internal/spool"
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// transaction is the way of one message from DATA to its verdict.
+type transaction struct {
+	filter  *Filter
+	env     *milter.Envelope
+	draft   *spool.Draft // nil if it could not be made
+	fields  headerFields
+	broken  *failure // why the message will not be scanned; nothing is stored then
+	removed bool
+	asked   bool // for the verdict
+	summary summary
+}
+
+// Header stores one field and counts it: the edits need to know how often a name
+// occurs. Counting goes on when the spool has failed, for the message may be let
+// pass all the same.
+func (t *transaction) Header(name, value string) {
+	t.summary.size += int64(len(name) + len(":") + len(value) + len("\r\n"))
+	if err := t.fields.add(name, value); err != nil {
+		t.fail(&failure{causeHeader, err})
+	}
+	if t.broken == nil {
+		t.store("writing the header", t.draft.Header(name, value))
+	}
+}
+
+// EndHeader stores the empty line.
+func (t *transaction) EndHeader() {
+	t.summary.size += int64(len("\r\n"))
+	if t.broken == nil {
+		t.store("writing the header", t.draft.EndHeader())
+	}
+}
+
+// Body stores a piece of the body.
+func (t *transaction) Body(chunk []byte) {
+	t.summary.size += int64(len(chunk))
+	if t.broken == nil {
+		t.store("writing the body", t.draft.Body(chunk))
+	}
+}
+
+// store remembers a failure in storing the message until somebody asks.
+func (t *transaction) store(doing string, err error) {
+	if err != nil {
+		t.fail(spoolFailure(doing, err))
+	}
+}
+
+// fail remembers the first reason for which the message will not be scanned. A
+// header beyond our limits outweighs the others: such a message never passes.
+func (t *transaction) fail(f *failure) {
+	if t.broken == nil || f.cause == causeHeader {
+		t.broken = f
+	}
+}
+
+// Verdict asks amavisd about the message. See [milter.Transaction].
+func (t *transaction) Verdict(ctx context.Context) milter.Verdict {
+	t.asked = true
+	// Whatever happens, a panic included: nothing may be left on the disk.
+	defer t.remove()
+	t.summary.cause = causePanic
+	verdict, cause := t.answer(ctx)
+	t.summary.cause = cause
+	return verdict
+}
+
+// answer returns the verdict, and the cause if it is that of a failure.
+func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
+	log := messageLog(t.filter.opt.Log, t.env)
+	reply, err := t.ask(ctx, log)
+	if reply != nil {
+		t.summary.logID = reply.LogID
+	}
+	if ctx.Err() != nil {
+		// Nobody reads this answer; the summary tells who went away.
+		return milter.TempFail(replyUnavailable), ""
+	}
+	if err != nil {
+		return t.failureVerdict(asFailure(err), log)
+	}
+	t.filter.unknown.report(log, reply.Unknown)
+	return replyVerdict(reply, &t.fields, t.filter.opt.XHeader, log), ""
+}
+
+// ask brings the message to a scanner and returns the reply. Its error is a
+// *failure, or the cause of ctx.
+func (t *transaction) ask(ctx context.Context, log *slog.Logger) (*ampdp.Reply, error) {
+	f := t.filter
+	ctx, cancel := context.WithTimeout(ctx, f.opt.Deadline)
+	defer cancel()
+	start := time.Now()
+	defer func() { t.summary.wait = time.Since(start) - t.summary.scan }()
+
+	if t.broken != nil {
+		return nil, t.broken
+	}
+	message, err := t.draft.Seal()
+	if err != nil {
+		return nil, spoolFailure("completing the mail file", err)
+	}
+	waiting := time.Now()
+	if err := f.slots.acquire(ctx, f.opt.MaxWait); err != nil {
+		return nil, &failure{CauseBusy, fmt.Errorf("%w: all %d are in use", err, f.opt.MaxConns)}
+	}
+	defer f.slots.release()
+	s := &scan{
+		scanners: f.scanners,
+		req:      f.request(t.env, message.Dir(), message.File()),
+		clean:    message.Clean,
+		log:      log,
+		wait:     f.opt.MaxWait - time.Since(waiting),
+	}
+	defer func() { t.summary.scan = s.took }()
+	return s.do(ctx)
+}
+
+// failureVerdict answers a message that was not scanned and tells the log why.
+func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdict, Cause) {
+	verdict := t.filter.opt.OnFailure.verdict(f, &t.fields, t.filter.opt.XHeader)
+	level, what := slog.LevelWarn, "the message was not scanned"
+	switch {
+	case verdict.Disposition() == milter.DispositionAccept:
+		what = "the message passes UNSCANNED"
+	case f.cause == CauseSpool || f.cause == causeRequest:
+		level = slog.LevelError
+	}
+	log.Log(context.Background(), level, what, "cause", string(f.cause), "error", f.err)
+	return verdict, f.cause
+}
+
+// End removes what is left of the message and writes its line to the log.
+func (t *transaction) End(outcome milter.Outcome) {
+	t.remove()
+	t.summary.log(messageLog(t.filter.opt.Log, t.env), t.env, t.asked, outcome)
+}
+
+// remove removes the spool directory, once. It is called by Verdict and by End.
+func (t *transaction) remove() {
+	if t.draft == nil || t.removed {
+		return
+	}
+	if err := t.draft.Remove(); err != nil {
+		// End tries once more; the error names the path.
+		messageLog(t.filter.opt.Log, t.env).Error("the spool directory could not be removed", "error", err)
+		return
+	}
+	t.removed = true
+}
