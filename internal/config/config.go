@@ -1,0 +1,172 @@
+// Package config turns the command line into a validated, typed [Config].
+//
+// It reports every mistake, not only the first, each in one line that says what
+// to write instead. What it must know of the machine (who runs us, which groups
+// there are) it asks an [Env], so that all of it can be tested without root.
+//
+// It opens, creates and changes nothing, and knows neither protocol.
+package config
+
+import (
+	"io/fs"
+	"log/slog"
+	"time"
+)
+
+// runtimeDir holds both sockets and the spool unless options say otherwise. It is
+// set at link time (make RUNTIME_DIR=/var/lib/amavis) with -ldflags
+// "-X github.com/amavis-milter/amavis-milter/internal/config.runtimeDir=DIR".
+var runtimeDir = "/var/amavis"
+
+// Defaults that do not depend on the runtime directory.
+const (
+	defaultMaxWait        = 300 * time.Second
+	defaultAmavisdTimeout = 300 * time.Second
+	defaultDeadline       = 540 * time.Second // SMTP clients wait 10 minutes (RFC 5321 section 4.5.3.2.6)
+	defaultRetryTime      = 30 * time.Second
+	defaultTimeout        = 7210 * time.Second // libmilter's own (smfi_settimeout)
+	defaultSocketMode     = fs.FileMode(0o660)
+	defaultXHeaderName    = "X-Virus-Scanned"
+	defaultXHeaderValue   = "by amavis-milter"
+)
+
+// Config is a valid command line. Times are at least 0; what 0 means stands with
+// each.
+type Config struct {
+	// dialect is that of the name that the command line was read under.
+	dialect *dialect
+
+	// Help and Version ask for the usage text or the version on standard output
+	// and nothing else: if one of them is set, nothing else of the Config is
+	// checked or meant to be used.
+	Help, Version bool
+
+	// Socket is where the MTA reaches us.
+	Socket Socket
+	// SocketUser and SocketGroup are to own a local socket, each a name or a
+	// number; empty means that of the process.
+	SocketUser, SocketGroup string
+	// SocketMode is the mode of a local socket.
+	SocketMode fs.FileMode
+	// Backlog is how many connections may wait to be accepted; 0 means as many as
+	// the system allows.
+	Backlog int
+
+	// Amavisd are the scanners in the order in which they are tried, at least one.
+	Amavisd []Socket
+	// WorkDir is the absolute path of the work directory.
+	WorkDir string
+	// MaxConns is how many messages are scanned at once; 0 means no limit.
+	MaxConns int
+	// MaxWait is how long a message waits for a slot; 0 means not at all.
+	MaxWait time.Duration
+	// AmavisdTimeout is how long one request to amavisd may take; 0 means that only
+	// Deadline ends it.
+	AmavisdTimeout time.Duration
+	// Deadline bounds all that is done at the end of a message; at least 1 s.
+	Deadline time.Duration
+	// Timeout is how long the MTA may be silent between two commands; 0 means for
+	// ever.
+	Timeout time.Duration
+	// RetryTime is how long a scanner that does not answer is tried again; 0 means
+	// that each scanner is tried once.
+	RetryTime time.Duration
+
+	// XHeader marks scanned messages; the zero Header means none.
+	XHeader Header
+	// DaemonPolicyBank asks for the name of the MTA's listener as a policy bank.
+	DaemonPolicyBank bool
+	// DeliveryCareOf is "client" or "server" (README.protocol "delivery_care_of").
+	DeliveryCareOf string
+	// OnFailure holds the action for each cause in [Causes].
+	OnFailure map[Cause]Action
+
+	// Foreground says that the process is not to detach.
+	Foreground bool
+	// User is the account to run as, a name or a number; empty means no change.
+	User string
+	// PIDFile is an absolute path; empty means none.
+	PIDFile string
+
+	// LogLevel is the least level that is logged.
+	LogLevel slog.Level
+	// LogTarget is where the log goes.
+	LogTarget LogTarget
+
+	// Warnings are what is legal but probably not meant, one line each, to be
+	// logged once there is a log.
+	Warnings []string
+}
+
+// Header is one header field.
+type Header struct{ Name, Value string }
+
+// LogTarget is where the log goes.
+type LogTarget string
+
+// The log targets. TargetDefault never appears in a Config.
+const (
+	TargetDefault LogTarget = ""
+	TargetSyslog  LogTarget = "syslog"
+	TargetStderr  LogTarget = "stderr"
+)
+
+// defaults returns the Config of an empty command line, before checks.
+func defaults() *Config {
+	return &Config{
+		Socket:         localSocket(runtimeDir + "/amavis-milter.sock"),
+		SocketMode:     defaultSocketMode,
+		Amavisd:        []Socket{localSocket(runtimeDir + "/amavisd.sock")},
+		WorkDir:        runtimeDir,
+		MaxWait:        defaultMaxWait,
+		AmavisdTimeout: defaultAmavisdTimeout,
+		Deadline:       defaultDeadline,
+		Timeout:        defaultTimeout,
+		RetryTime:      defaultRetryTime,
+		XHeader:        Header{defaultXHeaderName, defaultXHeaderValue},
+		DeliveryCareOf: "client",
+		LogLevel:       slog.LevelInfo,
+	}
+}
+
+// Parse reads a command line, argv[0] first. The error, if any, is an [*Error]
+// with every mistake. An option that takes one value and is given twice has its last value, as init
+// scripts expect that put site settings and their own into one line.
+func Parse(argv []string, env Env) (*Config, error) {
+	dialect := amavisMilter
+	var args []string
+	if len(argv) > 0 {
+		args = argv[1:]
+	}
+	d := &draft{Config: defaults(), env: env, given: map[string]bool{}}
+	d.dialect = dialect
+
+	for _, a := range d.scan(args) {
+		d.given[a.option.name] = true
+		if err := a.option.set(d, a.value); err != nil {
+			d.misuse("%s: %v", a.shown, err)
+		}
+	}
+	if d.Help || d.Version {
+		return &Config{dialect: dialect, Help: d.Help, Version: !d.Help}, nil
+	}
+	d.combine()
+	d.checkMachine()
+	if len(d.problems) > 0 {
+		return nil, &Error{Problems: d.problems}
+	}
+	return d.Config, nil
+}
+
+// draft is a Config while it is being read: what was given, and what was wrong.
+type draft struct {
+	*Config
+	env      Env
+	given    map[string]bool // long names of the options that were given
+	problems []Problem
+
+	daemonize, debug, verbose, noXHeader, pass bool
+	socketGroup, ownerGroup                    string   // from -g and from --socket-owner
+	amavisd                                    []Socket // from -S
+	policies                                   []policy // from --on-failure
+}

@@ -1,0 +1,310 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// option is one option: what the usage text says about it and what it does.
+type option struct {
+	name  string // long name, without dashes
+	value string // what its value is called; empty for a switch
+	group group
+	help  string
+	// def is the default as it is typed; empty if there is none to show.
+	def func(c *Config) string
+	set func(d *draft, value string) error
+}
+
+// written returns the option as it is to be written: "--socket=SPEC".
+func (o *option) written() string {
+	if o.value == "" {
+		return "--" + o.name
+	}
+	return "--" + o.name + "=" + o.value
+}
+
+// group is a heading of the usage text.
+type group string
+
+// The groups, in the order of the usage text.
+const (
+	groupSockets  group = "Sockets"
+	groupScanning group = "Scanning"
+	groupFailures group = "Failures"
+	groupService  group = "Service"
+	groupLogging  group = "Logging"
+)
+
+var groups = []group{groupSockets, groupScanning, groupFailures, groupService, groupLogging}
+
+// options are all options by their long names, in the order of the usage text.
+// Which letters they have depends on the name of the program.
+var options = []option{
+	{
+		name: "socket", value: "SPEC", group: groupSockets,
+		help: "where the MTA reaches us",
+		def:  func(c *Config) string { return c.Socket.String() },
+		set: func(d *draft, v string) (err error) {
+			d.Socket, err = d.socket(v, roleListen)
+			return err
+		},
+	},
+	{
+		name: "amavisd-socket", value: "SPEC", group: groupSockets,
+		help: "where we reach amavisd; if it is given several times, the next one is tried when one does not answer",
+		def:  func(c *Config) string { return c.Amavisd[0].String() },
+		set: func(d *draft, v string) error {
+			s, err := d.socket(v, roleConnect)
+			if err != nil {
+				return err
+			}
+			d.amavisd = append(d.amavisd, s)
+			return nil
+		},
+	},
+	{
+		name: "group", value: "GROUP", group: groupSockets,
+		help: "give a local socket to this group, in which the MTA must be (usually smmsp)",
+		set: func(d *draft, v string) (err error) {
+			d.socketGroup, err = parseAccount(v, "group")
+			return err
+		},
+	},
+	{
+		name: "socket-mode", value: "MODE", group: groupSockets,
+		help: "octal mode of a local socket",
+		def:  func(c *Config) string { return fmt.Sprintf("%04o", c.SocketMode) },
+		set: func(d *draft, v string) (err error) {
+			d.SocketMode, err = parseMode(v)
+			return err
+		},
+	},
+	{
+		name: "socket-owner", value: "USER[:GROUP]", group: groupSockets,
+		help: "give a local socket to this user and group",
+		set:  (*draft).setSocketOwner,
+	},
+	{
+		name: "backlog", value: "N", group: groupSockets,
+		help: "connections that may wait to be accepted; 0: as many as the system allows",
+		def:  func(c *Config) string { return strconv.Itoa(c.Backlog) },
+		set: func(d *draft, v string) (err error) {
+			d.Backlog, err = parseCount(v, maxBacklog)
+			return err
+		},
+	},
+	{
+		name: "work-dir", value: "DIR", group: groupScanning,
+		help: "messages are spooled in DIR/milter; DIR must be amavisd's $TEMPBASE or $MYHOME, or below",
+		def:  func(c *Config) string { return c.WorkDir },
+		set: func(d *draft, v string) (err error) {
+			d.WorkDir, err = parsePath(v)
+			return err
+		},
+	},
+	{
+		name: "max-conns", value: "N", group: groupScanning,
+		help: "messages scanned at once, best amavisd's $max_servers; 0: no limit",
+		def:  func(c *Config) string { return strconv.Itoa(c.MaxConns) },
+		set: func(d *draft, v string) (err error) {
+			d.MaxConns, err = parseCount(v, maxConns)
+			return err
+		},
+	},
+	{
+		name: "max-wait", value: "TIME", group: groupScanning,
+		help: "how long a message waits for its turn; 0: not at all",
+		def:  func(c *Config) string { return seconds(c.MaxWait) },
+		set:  setTime(0, func(c *Config) *time.Duration { return &c.MaxWait }),
+	},
+	{
+		name: "amavisd-timeout", value: "TIME", group: groupScanning,
+		help: "how long amavisd may take for a message; 0: up to the deadline",
+		def:  func(c *Config) string { return seconds(c.AmavisdTimeout) },
+		set:  setTime(0, func(c *Config) *time.Duration { return &c.AmavisdTimeout }),
+	},
+	{
+		name: "deadline", value: "TIME", group: groupScanning,
+		help: "bounds waiting, retrying and scanning together; at least 1, and less than the MTA's own (sendmail: E=)",
+		def:  func(c *Config) string { return seconds(c.Deadline) },
+		set:  setTime(time.Second, func(c *Config) *time.Duration { return &c.Deadline }),
+	},
+	{
+		name: "timeout", value: "TIME", group: groupScanning,
+		help: "how long the MTA may be silent between two commands; 0: for ever",
+		def:  func(c *Config) string { return seconds(c.Timeout) },
+		set:  setTime(0, func(c *Config) *time.Duration { return &c.Timeout }),
+	},
+	{
+		name: "x-header", value: "'NAME: VALUE'", group: groupScanning,
+		help: "header field that marks scanned mail",
+		def:  func(c *Config) string { return c.XHeader.Name + ": " + c.XHeader.Value },
+		set: func(d *draft, v string) (err error) {
+			d.XHeader, err = parseHeader(v)
+			return err
+		},
+	},
+	{
+		name: "no-x-header", group: groupScanning,
+		help: "no such header field",
+		set:  setSwitch(func(d *draft) *bool { return &d.noXHeader }),
+	},
+	{
+		name: "daemon-policy-bank", group: groupScanning,
+		help: "ask for a policy bank with the name of the MTA's listener ({daemon_name})",
+		set:  setSwitch(func(d *draft) *bool { return &d.DaemonPolicyBank }),
+	},
+	{
+		name: "delivery-care-of", value: "WHO", group: groupScanning,
+		help: "client: the MTA delivers what passes; server: amavisd does",
+		def:  func(c *Config) string { return c.DeliveryCareOf },
+		set: func(d *draft, v string) (err error) {
+			d.DeliveryCareOf, err = oneOf(v, "client", "server")
+			return err
+		},
+	},
+	{
+		name: "retry-time", value: "TIME", group: groupFailures,
+		help: "how long amavisd is tried again while it does not answer; 0: each socket once",
+		def:  func(c *Config) string { return seconds(c.RetryTime) },
+		set:  setTime(0, func(c *Config) *time.Duration { return &c.RetryTime }),
+	},
+	{
+		name: "on-failure", value: "[CAUSE=]ACTION", group: groupFailures,
+		help: "what becomes of mail that cannot be scanned; may be repeated. " +
+			"Causes: unavailable, busy, timeout, malformed (without a cause: these four), spool. " +
+			"Actions: tempfail, accept, reject, quarantine",
+		def: func(*Config) string { return string(ActionTempFail) },
+		set: func(d *draft, v string) error {
+			p, err := parsePolicy(v)
+			if err == nil {
+				d.policies = append(d.policies, p)
+			}
+			return err
+		},
+	},
+	{
+		name: "pass-on-failure", group: groupFailures,
+		help: "let it pass, marked as unscanned: --on-failure accept",
+		set:  setSwitch(func(d *draft) *bool { return &d.pass }),
+	},
+	{
+		name: "daemonize", group: groupService,
+		help: "detach and return once mail is served (the default)",
+		set:  setSwitch(func(d *draft) *bool { return &d.daemonize }),
+	},
+	{
+		name: "foreground", group: groupService,
+		help: "do not detach",
+		set:  setSwitch(func(d *draft) *bool { return &d.Foreground }),
+	},
+	{
+		name: "user", value: "USER", group: groupService,
+		help: "account to run as; required when started by root",
+		set: func(d *draft, v string) (err error) {
+			d.User, err = parseAccount(v, "user")
+			return err
+		},
+	},
+	{
+		name: "pid-file", value: "FILE", group: groupService,
+		help: "write the process id to FILE",
+		set: func(d *draft, v string) (err error) {
+			d.PIDFile, err = parsePath(v)
+			return err
+		},
+	},
+	{
+		name: "help", group: groupService,
+		help: "print this text and exit",
+		set:  setSwitch(func(d *draft) *bool { return &d.Help }),
+	},
+	{
+		name: "version", group: groupService,
+		help: "print the version and exit",
+		set:  setSwitch(func(d *draft) *bool { return &d.Version }),
+	},
+	{
+		name: "verbose", group: groupLogging,
+		help: "log everything, not only one line a message (once is enough)",
+		set:  setSwitch(func(d *draft) *bool { return &d.verbose }),
+	},
+	{
+		name: "debug", group: groupLogging,
+		help: "log everything to stderr and do not detach",
+		set:  setSwitch(func(d *draft) *bool { return &d.debug }),
+	},
+	{
+		name: "log-target", value: "TARGET", group: groupLogging,
+		help: "syslog or stderr; without it, stderr in the foreground",
+		def:  func(*Config) string { return string(TargetSyslog) },
+		set: func(d *draft, v string) error {
+			word, err := oneOf(v, string(TargetSyslog), string(TargetStderr))
+			d.LogTarget = LogTarget(word)
+			return err
+		},
+	},
+}
+
+// optionNamed returns the option of a long name, nil if there is none.
+func optionNamed(name string) *option {
+	for i := range options {
+		if options[i].name == name {
+			return &options[i]
+		}
+	}
+	return nil
+}
+
+func setSwitch(field func(d *draft) *bool) func(*draft, string) error {
+	return func(d *draft, value string) error {
+		if value != noValue {
+			return fmt.Errorf("takes no value: leave out %q", "="+value)
+		}
+		*field(d) = true
+		return nil
+	}
+}
+
+func setTime(least time.Duration, field func(c *Config) *time.Duration) func(*draft, string) error {
+	return func(d *draft, value string) error {
+		t, err := parseTime(value, least)
+		if err == nil {
+			*field(d.Config) = t
+		}
+		return err
+	}
+}
+
+// socket reads a socket and keeps the warning there may be.
+func (d *draft) socket(spec string, role socketRole) (Socket, error) {
+	s, warning, err := parseSocket(spec, role, d.env.LookupPort)
+	if warning != "" {
+		d.warn("%s", warning)
+	}
+	return s, err
+}
+
+func (d *draft) setSocketOwner(value string) error {
+	user, group, found := strings.Cut(value, ":")
+	if user == "" && group == "" || found && group == "" {
+		return errors.New("user or group missing: write USER, USER:GROUP or :GROUP")
+	}
+	var err error
+	if user != "" {
+		if d.SocketUser, err = parseAccount(user, "user"); err != nil {
+			return err
+		}
+	}
+	if group != "" {
+		d.ownerGroup, err = parseAccount(group, "group")
+	}
+	return err
+}
+
+// seconds writes the default of a time.
+func seconds(t time.Duration) string { return strconv.Itoa(int(t / time.Second)) }

@@ -1,0 +1,167 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of values. No site needs more; a larger value is a slip of the finger.
+const (
+	maxTime     = 24 * time.Hour // of every time
+	maxConns    = 100_000        // messages scanned at once
+	maxBacklog  = 65_535         // connections waiting; Linux allows no more by default than 4096
+	maxScanners = 64             // amavisd sockets
+	maxPathLen  = 4095           // bytes; PATH_MAX of Linux without its NUL
+	maxHeader   = 998            // bytes of a header field's line without its end (RFC 5322 section 2.1.1)
+)
+
+// parseTime reads a time: plain seconds, or a number with one of Go's units. least
+// is the smallest value allowed.
+func parseTime(text string, least time.Duration) (time.Duration, error) {
+	const hint = "write seconds, or a unit as in 90s, 10m, 1h"
+	var t time.Duration
+	if isDigits(text) {
+		seconds, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || seconds > int64(maxTime/time.Second) {
+			return 0, fmt.Errorf("%q is too long: write at most %s", text, shortTime(maxTime))
+		}
+		t = time.Duration(seconds) * time.Second
+	} else {
+		var err error
+		if t, err = time.ParseDuration(text); err != nil {
+			return 0, fmt.Errorf("%q is not a time: %s", text, hint)
+		}
+	}
+	switch {
+	case t < 0:
+		return 0, fmt.Errorf("%q is negative: %s", text, hint)
+	case t < least:
+		return 0, fmt.Errorf("%q is too short: write at least %s", text, shortTime(least))
+	case t > maxTime:
+		return 0, fmt.Errorf("%q is too long: write at most %s", text, shortTime(maxTime))
+	}
+	return t, nil
+}
+
+// shortTime writes a time as the command line takes it: 24h, 10m, 7210s.
+func shortTime(t time.Duration) string {
+	switch {
+	case t >= time.Hour && t%time.Hour == 0:
+		return fmt.Sprintf("%dh", t/time.Hour)
+	case t%time.Second == 0:
+		return fmt.Sprintf("%ds", t/time.Second)
+	}
+	return t.String()
+}
+
+func parseCount(text string, most int) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || !isDigits(text) || n > most {
+		return 0, fmt.Errorf("%q: write a number from 0 to %d", text, most)
+	}
+	return n, nil
+}
+
+func parseMode(text string) (fs.FileMode, error) {
+	n, err := strconv.ParseUint(text, 8, 32)
+	if err != nil || n > 0o777 {
+		return 0, fmt.Errorf("%q is not a mode: write it in octal, 0000 to 0777, as in 0660", text)
+	}
+	return fs.FileMode(n), nil
+}
+
+// checkPath checks that a path is absolute (the daemon leaves its directory) and
+// can stand in a log line.
+func checkPath(p, form string) error {
+	switch {
+	case p == "":
+		return fmt.Errorf("the path is missing: write %s", form)
+	case !strings.HasPrefix(p, "/"):
+		return fmt.Errorf("%q is not an absolute path: write %s", p, form)
+	case len(p) > maxPathLen:
+		return fmt.Errorf("the path has %d bytes: write one of at most %d", len(p), maxPathLen)
+	case strings.ContainsFunc(p, isUnprintable):
+		return fmt.Errorf("%q has characters that cannot be printed: write a path without them", p)
+	}
+	return nil
+}
+
+func parsePath(text string) (string, error) {
+	if err := checkPath(text, "/PATH"); err != nil {
+		return "", err
+	}
+	return path.Clean(text), nil
+}
+
+// parseAccount checks the name of a user or group; whether there is one is seen
+// later.
+func parseAccount(text, kind string) (string, error) {
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return isUnprintable(r) || r == ' ' || r == ':' || r == '/' }) {
+		return "", fmt.Errorf("%q cannot be a %s: write its name or number", text, kind)
+	}
+	return text, nil
+}
+
+// parseHeader reads "Name: value" (RFC 5322 section 2.2).
+func parseHeader(text string) (Header, error) {
+	const form = "write 'Name: value', as in 'X-Virus-Scanned: by amavis-milter'"
+	name, value, found := strings.Cut(text, ":")
+	value = strings.Trim(value, " ")
+	switch {
+	case !found:
+		return Header{}, fmt.Errorf("%q has no colon: %s", text, form)
+	case !isFieldName(name):
+		return Header{}, fmt.Errorf("%q is not a field name: %s", name, form)
+	case value == "":
+		return Header{}, errors.New("the value is empty: " + form + ", or -x for no X-header")
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }):
+		return Header{}, fmt.Errorf("the value %q is not printable ASCII: %s", value, form)
+	case len(name)+len(": ")+len(value) > maxHeader:
+		return Header{}, fmt.Errorf("the field has %d bytes, a line at most %d: write a shorter value", len(name)+len(": ")+len(value), maxHeader)
+	case isOthersField(name):
+		return Header{}, fmt.Errorf("%s belongs to the message or to the failure policy and would be replaced: write a name of your own, as X-Virus-Scanned", name)
+	}
+	return Header{name, value}, nil
+}
+
+// isFieldName reports whether name is a field name of RFC 5322 section 3.6.8.
+func isFieldName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' })
+}
+
+// isOthersField reports whether a field of this name must not be replaced: the
+// fields of RFC 5322 section 3.6, MIME, signatures, and our own mark of mail that
+// passed unscanned.
+func isOthersField(name string) bool {
+	name = strings.ToLower(name)
+	switch name {
+	case "date", "from", "sender", "reply-to", "to", "cc", "bcc", "message-id", "in-reply-to", "references",
+		"subject", "comments", "keywords", "received", "return-path", "mime-version", "dkim-signature",
+		"x-amavis-milter-unscanned":
+		return true
+	}
+	return strings.HasPrefix(name, "content-") || strings.HasPrefix(name, "resent-") || strings.HasPrefix(name, "arc-")
+}
+
+func oneOf(text string, words ...string) (string, error) {
+	for _, w := range words {
+		if text == w {
+			return w, nil
+		}
+	}
+	return "", fmt.Errorf("%q: write %s", text, strings.Join(words, " or "))
+}
+
+// isUnprintable reports whether r could break a line, or is no character at all.
+func isUnprintable(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
+
+func isDigits(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+}
