@@ -56,9 +56,17 @@ func newSession(srv *Server, g *guard, log *slog.Logger) *session {
 	return &session{srv: srv, g: g, log: log}
 }
 
-// protect is deferred in every callback: after a panic the message is tempfailed.
-func (s *session) protect(stage string) {
-	s.srv.recovered(stage, func() { s.refuse(replyFailure) })
+// protect runs the work of a callback. After a panic in it the message is
+// tempfailed.
+func (s *session) protect(stage string, work func()) {
+	defer s.srv.recovered(stage, func() { s.refuse(replyFailure) })
+	work()
+}
+
+// on is protect for the callbacks of events that the MTA may wait for.
+func (s *session) on(stage string, work func()) (*gomilter.Response, error) {
+	s.protect(stage, work)
+	return gomilter.RespContinue, nil
 }
 
 // refuse notes the answer to the current message; the first one stands.
@@ -70,36 +78,37 @@ func (s *session) refuse(reply SMTPReply) {
 
 // NewConnection is called at the start and, on the same session, after QUIT_NC.
 func (s *session) NewConnection(m gomilter.Modifier) error {
-	defer s.protect("new connection")
-	s.reset(ErrAborted)
-	s.client, s.tls, s.hostname, s.daemon = Client{}, TLS{}, "", ""
-	s.actions = m.Actions()
-	s.leadSpc = m.Protocol()&gomilter.OptHeaderLeadingSpace != 0
+	s.protect("new connection", func() {
+		s.reset(ErrAborted)
+		s.client, s.tls, s.hostname, s.daemon = Client{}, TLS{}, "", ""
+		s.actions = m.Actions()
+		s.leadSpc = m.Protocol()&gomilter.OptHeaderLeadingSpace != 0
+	})
 	return nil
 }
 
 // Connect takes the facts of the SMTP client. host is its verified name or, in
 // sendmail, its address in brackets.
 func (s *session) Connect(host, family string, port uint16, addr string, m gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("connect")
-	s.reset(ErrAborted)
-	s.client = Client{
-		Hostname: host,
-		PTR:      macro(m, "client_ptr"),
-		Resolve:  macro(m, "client_resolve"),
-		Port:     port,
-	}
-	if family == "tcp4" || family == "tcp6" {
-		s.client.Address = cleanAddress(addr)
-	}
-	if p, err := strconv.ParseUint(macro(m, "client_port"), 10, 16); err == nil && port == 0 {
-		s.client.Port = uint16(p)
-	}
-	s.client.Name = verifiedName(host, macro(m, "client_name"), s.client.Resolve)
-	s.hostname = macro(m, "j")
-	s.daemon = macro(m, "daemon_name")
-	s.tls = TLS{}
-	return gomilter.RespContinue, nil
+	return s.on("connect", func() {
+		s.reset(ErrAborted)
+		s.client = Client{
+			Hostname: host,
+			PTR:      macro(m, "client_ptr"),
+			Resolve:  macro(m, "client_resolve"),
+			Port:     port,
+		}
+		if family == "tcp4" || family == "tcp6" {
+			s.client.Address = cleanAddress(addr)
+		}
+		if p, err := strconv.ParseUint(macro(m, "client_port"), 10, 16); err == nil && port == 0 {
+			s.client.Port = uint16(p)
+		}
+		s.client.Name = verifiedName(host, macro(m, "client_name"), s.client.Resolve)
+		s.hostname = macro(m, "j")
+		s.daemon = macro(m, "daemon_name")
+		s.tls = TLS{}
+	})
 }
 
 // verifiedName returns the client's name as far as the MTA vouches for it.
@@ -128,10 +137,10 @@ func cleanAddress(addr string) string {
 
 // Helo takes the name and the TLS facts, which come with the HELO after STARTTLS.
 func (s *session) Helo(name string, m gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("helo")
-	s.client.Helo = name
-	s.tls = tlsFacts(m)
-	return gomilter.RespContinue, nil
+	return s.on("helo", func() {
+		s.client.Helo = name
+		s.tls = tlsFacts(m)
+	})
 }
 
 func tlsFacts(m gomilter.Modifier) TLS {
@@ -146,47 +155,47 @@ func tlsFacts(m gomilter.Modifier) TLS {
 // MailFrom begins an envelope. The library has cut the brackets off its from; the
 // guard has the argument as it was sent.
 func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("mail")
-	s.reset(ErrAborted)
-	if t := tlsFacts(m); t.Version != "" {
-		s.tls = t
-	}
-	s.env = &Envelope{
-		Client: s.client, TLS: s.tls, Hostname: s.hostname, DaemonName: s.daemon,
-		Auth: Auth{
-			Type:   macro(m, "auth_type"),
-			Authen: macro(m, "auth_authen"),
-			SSF:    macro(m, "auth_ssf"),
-		},
-		Protocol: macro(m, "r"),
-		QueueID:  macro(m, "i"),
-		Sender:   NewPath(s.g.argument),
-		Args:     args,
-	}
-	s.size = len(s.g.argument)
-	return gomilter.RespContinue, nil
+	return s.on("mail", func() {
+		s.reset(ErrAborted)
+		if t := tlsFacts(m); t.Version != "" {
+			s.tls = t
+		}
+		s.env = &Envelope{
+			Client: s.client, TLS: s.tls, Hostname: s.hostname, DaemonName: s.daemon,
+			Auth: Auth{
+				Type:   macro(m, "auth_type"),
+				Authen: macro(m, "auth_authen"),
+				SSF:    macro(m, "auth_ssf"),
+			},
+			Protocol: macro(m, "r"),
+			QueueID:  macro(m, "i"),
+			Sender:   NewPath(s.g.argument),
+			Args:     args,
+		}
+		s.size = len(s.g.argument)
+	})
 }
 
 // RcptTo adds a recipient.
 func (s *session) RcptTo(_, _ string, _ gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("rcpt")
-	if s.env == nil {
-		return gomilter.RespContinue, nil
-	}
-	s.size += len(s.g.argument)
-	if len(s.env.Recipients) >= MaxRecipients || s.size > MaxEnvelopeBytes {
-		s.refuse(replyTooManyTo)
-		return gomilter.RespContinue, nil
-	}
-	s.env.Recipients = append(s.env.Recipients, NewPath(s.g.argument))
-	return gomilter.RespContinue, nil
+	return s.on("rcpt", func() {
+		if s.env == nil {
+			return
+		}
+		s.size += len(s.g.argument)
+		if len(s.env.Recipients) >= MaxRecipients || s.size > MaxEnvelopeBytes {
+			s.refuse(replyTooManyTo)
+			return
+		}
+		s.env.Recipients = append(s.env.Recipients, NewPath(s.g.argument))
+	})
 }
 
 // Data begins the transaction: Postfix has told the queue id by now.
 func (s *session) Data(m gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("data")
-	s.begin(m)
-	return gomilter.RespContinue, nil
+	return s.on("data", func() {
+		s.begin(m)
+	})
 }
 
 // begin opens the transaction if the envelope is complete.
@@ -211,42 +220,43 @@ func (s *session) learnQueueID(m gomilter.Modifier) {
 
 // Header passes on a header field with its value as it was sent.
 func (s *session) Header(name, value string, m gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("header")
-	s.begin(m)
-	if s.tx != nil && s.refusal == nil {
-		if !s.leadSpc {
-			value = " " + value
+	return s.on("header", func() {
+		s.begin(m)
+		if s.tx != nil && s.refusal == nil {
+			if !s.leadSpc {
+				value = " " + value
+			}
+			s.tx.Header(name, value)
 		}
-		s.tx.Header(name, value)
-	}
-	return gomilter.RespContinue, nil
+	})
 }
 
 // Headers ends the header.
 func (s *session) Headers(m gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("end of header")
-	s.begin(m)
-	if s.tx != nil && s.refusal == nil {
-		s.tx.EndHeader()
-	}
-	return gomilter.RespContinue, nil
+	return s.on("end of header", func() {
+		s.begin(m)
+		if s.tx != nil && s.refusal == nil {
+			s.tx.EndHeader()
+		}
+	})
 }
 
 // BodyChunk passes on a piece of the body.
 func (s *session) BodyChunk(chunk []byte, m gomilter.Modifier) (*gomilter.Response, error) {
-	defer s.protect("body")
-	s.begin(m)
-	if s.tx != nil && s.refusal == nil {
-		s.tx.Body(chunk)
-	}
-	return gomilter.RespContinue, nil
+	return s.on("body", func() {
+		s.begin(m)
+		if s.tx != nil && s.refusal == nil {
+			s.tx.Body(chunk)
+		}
+	})
 }
 
 // Abort drops the message and keeps the connection. It comes also after every
 // message that was answered, and from the library itself when the MTA forgets it.
 func (s *session) Abort(gomilter.Modifier) error {
-	defer s.protect("abort")
-	s.reset(ErrAborted)
+	s.protect("abort", func() {
+		s.reset(ErrAborted)
+	})
 	return nil
 }
 
@@ -257,12 +267,13 @@ func (s *session) Unknown(string, gomilter.Modifier) (*gomilter.Response, error)
 
 // Cleanup is called last, when the connection has ended.
 func (s *session) Cleanup(gomilter.Modifier) {
-	defer s.protect("cleanup")
-	cause := error(ErrPeerGone)
-	if s.srv.isDraining() {
-		cause = ErrServerClosed
-	}
-	s.reset(cause)
+	s.protect("cleanup", func() {
+		cause := error(ErrPeerGone)
+		if s.srv.isDraining() {
+			cause = ErrServerClosed
+		}
+		s.reset(cause)
+	})
 }
 
 // reset ends the transaction, if there is one, and forgets the message. It is

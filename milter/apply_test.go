@@ -1,0 +1,216 @@
+package milter
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/amavis-milter/amavis-milter/milter/miltertest"
+)
+
+// answerTo runs one message whose verdict is v.
+func answerTo(t *testing.T, o miltertest.Offer, v Verdict) (miltertest.Answer, *bench, Outcome) {
+	t.Helper()
+	b := startServer(t, &testHandler{verdict: func(context.Context) Verdict { return v }}, quickTimes())
+	m := b.mta(t, o)
+	if err := m.Greet(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := m.SendMessage(plainMessage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Abort()
+	m.Quit()
+	return a, b, outcome(t, b.handler.transaction(t, 0))
+}
+
+func TestVerdicts(t *testing.T) {
+	reject := MustSMTPReply(554, "5.7.1", "100% spam\r\n250 ok")
+	for name, c := range map[string]struct {
+		v    Verdict
+		want string
+	}{
+		"accept":   {Accept(), "accept"},
+		"discard":  {Discard(), "discard"},
+		"reject":   {Reject(reject), "reply 554 5.7.1 100%% spam 250 ok"},
+		"tempfail": {TempFail(MustSMTPReply(451, "4.3.0", "")), "reply 451 4.3.0 Try again later"},
+		"none":     {Verdict{}, "reply 451 4.3.0 Content filter failure, try again later"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, _, o := answerTo(t, miltertest.Sendmail817, c.v)
+			mustAnswer(t, a, nil, c.want)
+			if o.Err != nil || o.Sent.Disposition() != c.v.Disposition() {
+				t.Errorf("outcome %+v", o)
+			}
+		})
+	}
+}
+
+func TestChanges(t *testing.T) {
+	all := []Change{
+		DeleteRecipient{NewPath("<b@example.org>")},
+		AddRecipient{NewPath("<b+spam@example.org>")},
+		DeleteHeader{2, "X-Spam"},
+		DeleteHeader{1, "X-Spam"},
+		ChangeHeader{1, "subject", "***SPAM*** x"},
+		InsertHeader{1, "X-Top", "t"},
+		AddHeader{"X-Folded", "a\n\tb\n c"},
+		Quarantine{"held\nfor reasons"},
+	}
+	withSpace := strings.Join([]string{
+		`delrcpt "<b@example.org>"`, `addrcpt "<b+spam@example.org>"`,
+		`chgheader 2 "X-Spam" ""`, `chgheader 1 "X-Spam" ""`, `chgheader 1 "subject" " ***SPAM*** x"`,
+		`insheader 1 "X-Top" " t"`, `addheader "X-Folded" " a\n\tb\n c"`, `quarantine "held for reasons"`, "accept"}, "\n")
+	a, _, _ := answerTo(t, miltertest.Sendmail817, Accept(all...))
+	mustAnswer(t, a, nil, withSpace)
+
+	// The space behind the colon is ours only if HDR_LEADSPC was negotiated.
+	noLeadSpc := miltertest.Sendmail817
+	noLeadSpc.Protocol &^= miltertest.HdrLeadSpc
+	a, _, _ = answerTo(t, noLeadSpc, Accept(all...))
+	mustAnswer(t, a, nil, strings.NewReplacer(`" ***`, `"***`, `" t"`, `"t"`, `" a\n`, `"a\n`).Replace(withSpace))
+}
+
+func TestHeaderValues(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":               `" plain"`,
+		"":                    `" "`,
+		"a\r\n b":             `" a\n b"`,
+		"a\nX-Injected: y":    `" a\n\tX-Injected: y"`,
+		"a\rX-Injected: y":    `" a X-Injected: y"`,
+		"a\r\nX-Injected: y":  `" a\n\tX-Injected: y"`,
+		"a\n\n\nb":            `" a\n\t\n\t\n\tb"`,
+		"a\n":                 `" a"`,
+		"a\r\n\r\n":           `" a"`,
+		"a\x00b":              `" a b"`,
+		"\n folded at once":   `"\n folded at once"`,
+		"\u00e4 stays UTF-8":  `" ä stays UTF-8"`,
+		"\xff any byte stays": `" \xff any byte stays"`,
+	} {
+		a, _, _ := answerTo(t, miltertest.Postfix37, Accept(AddHeader{"X-A", in}))
+		if got := a.Changes[0]; got != `addheader "X-A" `+want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestNotSendable: one change that cannot be sent is a tempfail and no change at
+// all.
+func TestNotSendable(t *testing.T) {
+	fine := AddHeader{"X-Fine", "v"}
+	noQuarantine := miltertest.Version2
+	noRecipients := miltertest.Sendmail817
+	noRecipients.Actions &^= miltertest.AddRcpts | miltertest.DelRcpts
+	for name, c := range map[string]struct {
+		o   miltertest.Offer
+		bad Change
+	}{
+		"name with a colon":      {miltertest.Sendmail817, AddHeader{"X:Y", "v"}},
+		"name with a space":      {miltertest.Sendmail817, ChangeHeader{1, "X Y", "v"}},
+		"empty name":             {miltertest.Sendmail817, DeleteHeader{1, ""}},
+		"negative index":         {miltertest.Sendmail817, InsertHeader{-1, "X", "v"}},
+		"value over the packet":  {miltertest.Sendmail817, AddHeader{"X", strings.Repeat("v", 65535)}},
+		"recipient with NUL":     {miltertest.Sendmail817, AddRecipient{NewPath("<a\x00@x>")}},
+		"recipient with LF":      {miltertest.Sendmail817, DeleteRecipient{NewPath("<a\n@x>")}},
+		"no recipient":           {miltertest.Sendmail817, AddRecipient{}},
+		"quarantine not offered": {noQuarantine, Quarantine{"why"}},
+		"addrcpt not offered":    {noRecipients, AddRecipient{NewPath("<a@x>")}},
+		"delrcpt not offered":    {noRecipients, DeleteRecipient{NewPath("<a@x>")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b, o := answerTo(t, c.o, Accept(fine, c.bad, fine))
+			mustAnswer(t, a, nil, "reply 451 4.3.0 Content filter failure, try again later")
+			if o.Err == nil || o.Sent.Disposition() != DispositionTempFail {
+				t.Errorf("outcome %+v", o)
+			}
+			if !strings.Contains(b.log.String(), "change 2 of 3") {
+				t.Errorf("log: %s", b.log)
+			}
+		})
+	}
+}
+
+// TestValueLimit: the largest value that a packet holds is sent.
+func TestValueLimit(t *testing.T) {
+	// 65,535 bytes of data: the name with its NUL, the leading space, the value, NUL.
+	fits := 65535 - len("X\x00") - len(" ") - len("\x00")
+	for n, want := range map[int]byte{fits - 1: 'a', fits: 'a', fits + 1: 'y'} {
+		a, _, _ := answerTo(t, miltertest.Sendmail817, Accept(AddHeader{"X", strings.Repeat("v", n)}))
+		if a.Code != want {
+			t.Errorf("value of %d bytes: %q, want %q", n, a.Code, want)
+		}
+	}
+}
+
+// TestNotOffered: header changes that the MTA does not offer are left out with a
+// warning.
+func TestNotOffered(t *testing.T) {
+	o := miltertest.Sendmail817
+	o.Actions &^= miltertest.AddHeaders
+	a, b, _ := answerTo(t, o, Accept(AddHeader{"X-A", "v"}, ChangeHeader{1, "Subject", "s"}))
+	mustAnswer(t, a, nil, "chgheader 1 \"Subject\" \" s\"\naccept")
+	if s := b.log.String(); !strings.Contains(s, "left out") || !strings.Contains(s, "SMFIF_ADDHDRS") {
+		t.Errorf("log: %s", s)
+	}
+}
+
+func TestSMTPReply(t *testing.T) {
+	for _, c := range []struct {
+		code     int
+		enhanced string
+		ok       bool
+	}{
+		{550, "5.7.1", true}, {451, "4.3.0", true}, {599, "5.999.999", true}, {400, "4.0.0", true},
+		{399, "4.0.0", false}, {600, "5.0.0", false}, {250, "2.0.0", false}, {550, "4.7.1", false}, {450, "5.0.0", false},
+		{550, "", false}, {550, "5", false}, {550, "5.7", false}, {550, "5.7.", false}, {550, "5..1", false}, {550, "5.7.1.2", false},
+		{550, "5.1000.1", false}, {550, "5.7.1 x", false}, {550, "5.x.1", false},
+	} {
+		if _, err := NewSMTPReply(c.code, c.enhanced, "t"); (err == nil) != c.ok {
+			t.Errorf("%d %q: %v", c.code, c.enhanced, err)
+		}
+	}
+	long := strings.Repeat("ä", MaxReplyTextBytes)
+	for in, want := range map[string]string{
+		"":                 "Message rejected",
+		" \r\n":            "Message rejected",
+		"a\r\nb\nc\td":     "a b c d",
+		"bell\a \x1b[31m":  "bell? ?[31m",
+		"\xff":             "?",
+		long:               long[:MaxReplyTextBytes],
+		"x" + long:         "x" + long[:MaxReplyTextBytes-2],
+		"100% of 50%, ok?": "100% of 50%, ok?",
+	} {
+		if got := MustSMTPReply(550, "5.7.1", in).Text(); got != want {
+			t.Errorf("%q: text %q, want %q", in, got, want)
+		}
+	}
+	for _, wrong := range []func(){
+		func() { Reject(MustSMTPReply(451, "4.3.0", "x")) },
+		func() { TempFail(MustSMTPReply(550, "5.7.1", "x")) },
+		func() { Reject(SMTPReply{}) },
+	} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("a verdict with a reply of the wrong class was made")
+				}
+			}()
+			wrong()
+		}()
+	}
+}
+
+func TestPaths(t *testing.T) {
+	for in, want := range map[string]string{
+		"<a@b>": "<a@b>", "a@b": "<a@b>", "": "<>", "<>": "<>", "<a": "<<a>", "a>": "<a>>", "<": "<<>",
+		`<"a b"@c>`: `<"a b"@c>`, "<ä@ö>": "<ä@ö>", "@r:a@b": "<@r:a@b>",
+	} {
+		if got := NewPath(in).String(); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	if !(Path{}).IsZero() || NullSender.IsZero() || NewPath("") != NullSender {
+		t.Error("null sender and no path are not the same")
+	}
+}

@@ -1,0 +1,352 @@
+package milter
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/milter/miltertest"
+)
+
+func TestFrameLimits(t *testing.T) {
+	for n, ok := range map[uint32]bool{0: false, 1: true, MaxFrameBytes - 1: true, MaxFrameBytes: true, MaxFrameBytes + 1: false, 1<<32 - 1: false} {
+		if err := checkLength(n); (err == nil) != ok {
+			t.Errorf("length %d: %v", n, err)
+		}
+	}
+	// A body frame of the largest size arrives whole.
+	b := startServer(t, &testHandler{}, quickTimes())
+	m := b.mta(t, miltertest.Sendmail817)
+	m.Greet()
+	m.SendUpTo(plainMessage, "body")
+	chunk := bytes.Repeat([]byte("0123456789abcde\n"), (MaxFrameBytes-1)/16)
+	m.Body(chunk)
+	a, err := m.EOM()
+	mustAnswer(t, a, err, "accept")
+	if got := b.handler.transaction(t, 0).body.Bytes(); !bytes.Equal(got, chunk) {
+		t.Errorf("body of %d bytes, want %d", len(got), len(chunk))
+	}
+}
+
+func TestMalformedFrames(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"unknown command":             miltertest.Frame('z', nil),
+		"second OPTNEG":               miltertest.Frame('O', make([]byte, 12)),
+		"header of one string":        miltertest.Frame('L', []byte("Subject\x00")),
+		"header of three strings":     miltertest.Frame('L', []byte("a\x00b\x00c\x00")),
+		"header without its last NUL": miltertest.Frame('L', []byte("a\x00b")),
+		"header without a name":       miltertest.Frame('L', []byte("\x00b\x00")),
+		"empty macro":                 miltertest.Frame('D', nil),
+		"empty HELO":                  miltertest.Frame('H', nil),
+		"CONNECT of family X":         miltertest.Frame('C', []byte("h\x00X\x00\x19a\x00")),
+		"CONNECT without an address":  miltertest.Frame('C', []byte("h\x004\x00\x19")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startServer(t, &testHandler{}, quickTimes())
+			m := b.mta(t, miltertest.Postfix37)
+			m.SendRaw(frame)
+			if _, _, err := m.Receive(); err == nil || os.IsTimeout(err) {
+				t.Errorf("receive: %v, want the connection closed", err)
+			}
+			if s := b.log.String(); strings.Count(s, "does not speak the milter protocol") != 1 {
+				t.Errorf("log: %s", s)
+			}
+		})
+	}
+}
+
+// TestMacrosForUnknownCommands: they are left out, not held against the MTA.
+func TestMacrosForUnknownCommands(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	m.Greet()
+	m.Macros('z', "i", "WRONG")
+	a, err := m.SendMessage(plainMessage)
+	mustAnswer(t, a, err, "accept")
+}
+
+// TestEndOfBodyWithData: the tail of the body in the end packet is body.
+func TestEndOfBodyWithData(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	m := b.mta(t, miltertest.Version2)
+	m.Greet()
+	if err := m.SendUpTo(plainMessage, "eom"); err != nil {
+		t.Fatal(err)
+	}
+	m.Send('E', []byte("tail\r"))
+	a, err := m.Answer() // of the body that the guard made
+	mustAnswer(t, a, err, "continue")
+	a, err = m.Answer()
+	mustAnswer(t, a, err, "accept")
+	if got := b.handler.transaction(t, 0).body.String(); got != "one\r\ntwo\r\ntail\r" {
+		t.Errorf("body %q", got)
+	}
+}
+
+// TestByteByByte: the frames may come in any pieces.
+func TestByteByByte(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	conn := b.dial(t)
+	m, err := miltertest.New(&drip{conn}, miltertest.Sendmail817)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Greet()
+	a, err := m.SendMessage(plainMessage)
+	mustAnswer(t, a, err, "accept")
+}
+
+// drip writes one byte at a time.
+type drip struct{ net.Conn }
+
+func (d *drip) Write(p []byte) (int, error) {
+	for i := range p {
+		if _, err := d.Conn.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
+// TestClaimedLength: a length is not an allocation.
+func TestClaimedLength(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		m := b.mta(t, miltertest.Sendmail817)
+		m.SendRaw([]byte{0, 0x10, 0, 0, 'B', 'x'}) // 1 MiB, of which two bytes come
+	}
+	until(t, "all are read", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.conns) == 100 })
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 8<<20 {
+		t.Errorf("100 claims of 1 MiB cost %d bytes", grown)
+	}
+}
+
+// synthetic runs f with a server on a net.Pipe in fake time.
+func synthetic(t *testing.T, handler *testHandler, f func(t *testing.T, b *bench, conn net.Conn)) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logBuffer{}
+		b := &bench{Server: NewServer(handler, newTestLog(log), DefaultTimes()), handler: handler, log: log}
+		ours, theirs := net.Pipe()
+		go b.serveConn(theirs)
+		f(t, b, ours)
+		ours.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		b.Shutdown(ctx)
+		synctest.Wait()
+	})
+}
+
+func TestLateNegotiation(t *testing.T) {
+	synthetic(t, &testHandler{}, func(t *testing.T, b *bench, conn net.Conn) {
+		time.Sleep(DefaultTimes().Negotiate - time.Second) // fake time
+		if _, err := miltertest.New(conn, miltertest.Sendmail817); err != nil {
+			t.Error(err)
+		}
+	})
+	synthetic(t, &testHandler{}, func(t *testing.T, b *bench, conn net.Conn) {
+		time.Sleep(DefaultTimes().Negotiate + time.Second) // fake time
+		if _, err := miltertest.New(conn, miltertest.Sendmail817); err == nil {
+			t.Error("negotiated after the time for it")
+		}
+	})
+}
+
+// TestHalfAFrame: once a frame has begun it has to end; between frames the MTA may
+// be silent as long as a slow SMTP client is.
+func TestHalfAFrame(t *testing.T) {
+	synthetic(t, &testHandler{}, func(t *testing.T, b *bench, conn net.Conn) {
+		m, err := miltertest.New(conn, miltertest.Sendmail817)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(DefaultTimes().Idle - time.Second) // fake time
+		if err := m.Greet(); err != nil {
+			t.Fatalf("after a long silence: %v", err)
+		}
+		m.SendRaw([]byte{0, 0, 0})
+		time.Sleep(DefaultTimes().Frame + time.Second) // fake time
+		m.Timeout = time.Second
+		if _, _, err := m.Receive(); err != io.EOF {
+			t.Errorf("after half a frame: %v, want the connection closed", err)
+		}
+		if !strings.Contains(b.log.String(), "frame not complete in time") {
+			t.Errorf("log: %s", b.log)
+		}
+	})
+	synthetic(t, &testHandler{}, func(t *testing.T, b *bench, conn net.Conn) {
+		m, err := miltertest.New(conn, miltertest.Sendmail817)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(DefaultTimes().Idle + time.Second) // fake time
+		m.Timeout = time.Second
+		if _, _, err := m.Receive(); err != io.EOF {
+			t.Errorf("after the longest silence: %v, want the connection closed", err)
+		}
+	})
+}
+
+// TestProgress: packets go out through the whole phase, to every version, and
+// stop when the verdict is there.
+func TestProgress(t *testing.T) {
+	for _, o := range []miltertest.Offer{miltertest.Sendmail817, miltertest.Version2} {
+		h := &testHandler{verdict: func(ctx context.Context) Verdict {
+			time.Sleep(9*DefaultTimes().Progress + time.Second) // fake time
+			return Accept(AddHeader{"X-A", "b"})
+		}}
+		synthetic(t, h, func(t *testing.T, b *bench, conn net.Conn) {
+			m, err := miltertest.New(conn, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Timeout = time.Minute
+			m.Greet()
+			a, err := m.SendMessage(plainMessage)
+			if err != nil || a.Code != 'a' || len(a.Changes) != 1 || a.Progress != 9 {
+				t.Errorf("version %d: answer %q after %d progress packets, %v; want 9", o.Version, a, a.Progress, err)
+			}
+		})
+	}
+}
+
+// TestHangUpDuringVerdict: an MTA that hangs up ends the wait at once, with and
+// without bytes behind the end of the message.
+func TestHangUpDuringVerdict(t *testing.T) {
+	for _, rest := range []string{"", "\x00\x00\x00\x01A", "\x00\x00\x00\x01Q"} {
+		waited := make(chan error, 1)
+		h := &testHandler{verdict: func(ctx context.Context) Verdict {
+			<-ctx.Done()
+			waited <- context.Cause(ctx)
+			return TempFail(replyFailure)
+		}}
+		b := startServer(t, h, quickTimes())
+		m := b.mta(t, miltertest.Postfix37)
+		m.Greet()
+		m.SendUpTo(plainMessage, "eom")
+		m.SendRaw(append(miltertest.Frame('E', nil), rest...))
+		until(t, "the verdict is asked for", func() bool { return h.count() == 1 })
+		m.Conn.Close()
+		if err := <-waited; !errors.Is(err, ErrPeerGone) {
+			t.Errorf("cause %v", err)
+		}
+		if o := outcome(t, h.transaction(t, 0)); o.Err == nil {
+			t.Errorf("outcome %+v: nothing could be sent", o)
+		}
+	}
+}
+
+// TestPipelinedBehindEnd: what an MTA sends while it ought to wait is not lost.
+func TestPipelinedBehindEnd(t *testing.T) {
+	b := startServer(t, &testHandler{verdict: func(ctx context.Context) Verdict {
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+		return Accept()
+	}}, quickTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	m.Greet()
+	m.SendUpTo(plainMessage, "eom")
+	m.Send('E', nil)
+	m.Abort()
+	m.SendUpTo(plainMessage, "eom")
+	m.Send('E', nil)
+	for range 2 {
+		a, err := m.Answer()
+		mustAnswer(t, a, err, "accept")
+	}
+}
+
+// TestOneWrite: all changes and the answer leave in one write.
+func TestOneWrite(t *testing.T) {
+	changes := make([]Change, 10)
+	for i := range changes {
+		changes[i] = AddHeader{fmt.Sprint("X-", i), "v"}
+	}
+	h := &testHandler{verdict: func(context.Context) Verdict { return Accept(changes...) }}
+	b := &bench{Server: NewServer(h, newTestLog(io.Discard), quickTimes()), handler: h}
+	ours, theirs := net.Pipe()
+	writes := 0
+	go b.serveConn(&countingConn{Conn: theirs, writes: &writes})
+	m, err := miltertest.New(ours, miltertest.Sendmail817)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Greet()
+	m.SendUpTo(plainMessage, "eom")
+	before := writes
+	a, err := m.EOM()
+	if err != nil || len(a.Changes) != 10 {
+		t.Fatal(a, err)
+	}
+	m.Quit()
+	outcome(t, h.transaction(t, 0))
+	if writes-before != 1 {
+		t.Errorf("%d writes, want 1", writes-before)
+	}
+}
+
+// failingListener fails to accept as a process without descriptors does.
+type failingListener struct {
+	net.Listener
+	failures atomic.Int64
+}
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	if l.failures.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Net: "unix", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return l.Listener.Accept()
+}
+
+// TestAcceptFails: a lack of descriptors makes the server neither deaf nor loud.
+func TestAcceptFails(t *testing.T) {
+	inner, err := net.Listen("unix", t.TempDir()+"/s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln := &failingListener{Listener: inner}
+	ln.failures.Store(7)
+	log := &logBuffer{}
+	srv := NewServer(&testHandler{}, newTestLog(log), quickTimes())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	conn, err := net.Dial("unix", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := miltertest.New(conn, miltertest.Sendmail817)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Greet()
+	a, err := m.SendMessage(plainMessage)
+	mustAnswer(t, a, err, "accept")
+	if n := strings.Count(log.String(), "cannot accept"); n < 1 || n > 2 {
+		t.Errorf("%d log lines, want one a second", n)
+	}
+	m.Quit()
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
