@@ -1,0 +1,75 @@
+package ampdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// dial opens the connection. A local socket is connected to directly: connect does
+// not wait there, so it needs neither a resolver nor a timer.
+func (x *exchange) dial() (net.Conn, error) {
+	c := x.client
+	var d net.Dialer
+	if c.Dial == nil && c.Network == "unix" {
+		conn, err := d.DialUnix(x.ctx, c.Network, nil, &net.UnixAddr{Name: c.Address, Net: c.Network})
+		if err != nil {
+			return nil, err // not conn: a nil *net.UnixConn is no nil net.Conn
+		}
+		return conn, nil
+	}
+	ctx, cancel := context.WithDeadline(x.ctx, x.connectDeadline())
+	defer cancel()
+	if c.Dial != nil {
+		return c.Dial(ctx, c.Network, c.Address)
+	}
+	return d.DialContext(ctx, c.Network, c.Address)
+}
+
+func (x *exchange) connectDeadline() time.Time {
+	timeout := x.client.ConnectTimeout
+	if timeout <= 0 {
+		timeout = DefaultConnectTimeout
+	}
+	deadline := x.start.Add(timeout)
+	if !x.deadline.IsZero() && x.deadline.Before(deadline) {
+		return x.deadline
+	}
+	return deadline
+}
+
+// ownShortage are the errors of a connect for which the scanner is not to blame.
+var ownShortage = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.EAGAIN}
+
+// dialFailure makes the Error for a connect that failed.
+func (x *exchange) dialFailure(err error) error {
+	const doing = "connecting"
+	c := x.client
+	overall := !x.deadline.IsZero() && !time.Now().Before(x.deadline)
+	if x.expired(err) && (overall || x.ctx.Err() != nil) {
+		return x.failure(doing, err, false)
+	}
+	e := &Error{Cause: CauseUnavailable, Refused: true, Address: c.target()}
+	err = withoutOp(err)
+	switch {
+	case x.expired(err):
+		err = fmt.Errorf("no answer within %v: %w", x.connectDeadline().Sub(x.start), err)
+	case c.Network == "unix" && errors.Is(err, syscall.EAGAIN):
+		e.Cause, e.Refused = CauseBusy, false
+		err = fmt.Errorf("%w: its backlog is full, more clients wait than its children can serve", err)
+	case slices.ContainsFunc(ownShortage, func(target error) bool { return errors.Is(err, target) }):
+		e.Refused = false
+	case errors.Is(err, syscall.ECONNREFUSED):
+		err = fmt.Errorf("%w: nobody listens there, is amavisd running?", err)
+	case errors.Is(err, syscall.ENOENT):
+		err = fmt.Errorf("%w: is amavisd running, and is this its $unix_socketname?", err)
+	case c.Network == "unix" && errors.Is(err, syscall.EACCES):
+		err = fmt.Errorf("%w: %s", err, missingPermission(c.Address))
+	}
+	e.Err = fmt.Errorf("%s: %w", doing, err)
+	return e
+}
