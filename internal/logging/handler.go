@@ -1,0 +1,86 @@
+// Package logging holds the slog handlers of the daemon: one for stderr, one for
+// syslog.
+//
+// A record becomes one line and one write:
+//
+//	QUEUEID: message key=value key="other value"
+//
+// The queue id is that of the attribute [QueueIDKey], if there is one, whether it
+// came with the record or with [slog.Logger.With]. Much of what is logged was sent
+// by strangers; values are quoted so that nobody can write a line or a pair of his
+// own, and lines are cut at a limit.
+package logging
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// sink takes finished lines.
+type sink interface {
+	// write writes one line, without its end, as a whole or not at all.
+	write(at time.Time, level slog.Level, line string) error
+	// limit is the length of the longest line in bytes.
+	limit() int
+}
+
+// Handler is a slog.Handler that writes lines as the package describes them.
+type Handler struct {
+	sink  sink
+	level slog.Leveler
+
+	given  pairs  // from WithAttrs, formatted already
+	groups string // open groups, each with a dot behind it
+}
+
+var _ slog.Handler = (*Handler)(nil)
+
+func newHandler(s sink, level slog.Leveler) *Handler {
+	// One value may take half of the line, so that it cannot push out the others.
+	return &Handler{sink: s, level: level, given: pairs{longest: s.limit() / 2}}
+}
+
+// Enabled implements slog.Handler.
+func (h *Handler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
+
+// WithAttrs implements slog.Handler.
+func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	next := *h
+	next.given.text = slices.Clone(h.given.text)
+	for _, a := range attrs {
+		next.given.add(h.groups, a)
+	}
+	return &next
+}
+
+// WithGroup implements slog.Handler.
+func (h *Handler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	next := *h
+	next.groups += name + "."
+	return &next
+}
+
+// Handle implements slog.Handler. Its error says that the line was not written.
+func (h *Handler) Handle(_ context.Context, r slog.Record) error {
+	p := h.given
+	p.text = slices.Clone(h.given.text)
+	r.Attrs(func(a slog.Attr) bool {
+		p.add(h.groups, a)
+		return true
+	})
+	line := message(cut(r.Message, p.longest)) + string(p.text)
+	if r.Message == "" && len(p.text) > 0 {
+		line = line[1:] // the space before the first pair
+	}
+	if p.queueID != "" {
+		line = p.queueID + ": " + line
+	}
+	return h.sink.write(r.Time, r.Level, cut(line, h.sink.limit()))
+}

@@ -1,0 +1,187 @@
+package logging
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// maxSyslogLine is the longest line for syslog in bytes, without priority, time and
+// ident. RFC 3164 section 4.1 speaks of 1024 for a whole packet; rsyslog and
+// syslog-ng take 8192, journald more.
+const maxSyslogLine = 2 << 10
+
+// Bounds of the time that syslog may cost.
+const (
+	syslogWriteTimeout = 100 * time.Millisecond // of connecting, and of one write
+	syslogRetryPause   = time.Second            // between two attempts while it does not take lines
+)
+
+// syslogTime is the TIMESTAMP of RFC 3164 section 4.1.2, in local time.
+const syslogTime = time.Stamp
+
+// facilityMail is LOG_MAIL of syslog(3).
+const facilityMail = 2 << 3
+
+// Severities of syslog(3).
+const (
+	severityError   = 3 // LOG_ERR
+	severityWarning = 4 // LOG_WARNING
+	severityInfo    = 6 // LOG_INFO
+	severityDebug   = 7 // LOG_DEBUG
+)
+
+// syslogSockets are where syslog listens: Linux first, then the BSDs.
+var syslogSockets = []string{"/dev/log", "/var/run/log", "/var/run/syslog"}
+
+// errLost says that a line was dropped because syslog did not take it.
+var errLost = errors.New("syslog does not take lines")
+
+// Syslog is a handler that writes to the local syslog with the facility mail.
+//
+// A syslog that is missing or hangs never stops the daemon: lines are then dropped
+// and counted, a new attempt is made once a second, and the first line afterwards
+// says how many were lost.
+type Syslog struct {
+	*Handler
+	sink *syslogSink
+}
+
+// NewSyslog returns a handler for the local syslog. ident and pid stand before
+// each line, as in "amavis-milter[4711]: ". It connects with the first line.
+func NewSyslog(ident string, pid int, level slog.Leveler) *Syslog {
+	return newSyslog(ident, pid, level, syslogSockets)
+}
+
+func newSyslog(ident string, pid int, level slog.Leveler, sockets []string) *Syslog {
+	s := &syslogSink{tag: fmt.Sprintf(" %s[%d]: ", ident, pid), sockets: sockets, now: time.Now}
+	return &Syslog{newHandler(s, level), s}
+}
+
+// Close closes the connection to syslog. A later line opens it again.
+func (s *Syslog) Close() error {
+	s.sink.mu.Lock()
+	defer s.sink.mu.Unlock()
+	s.sink.disconnect()
+	return nil
+}
+
+type syslogSink struct {
+	tag     string
+	sockets []string
+	now     func() time.Time // for the pause only
+
+	mu        sync.Mutex
+	conn      net.Conn
+	end       string    // what ends a line: LF on a stream, nothing in a datagram
+	downUntil time.Time // no attempt before that
+	lost      int       // lines dropped since the last one that was taken
+}
+
+func (s *syslogSink) limit() int { return maxSyslogLine }
+
+func (s *syslogSink) write(at time.Time, level slog.Level, line string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if at.IsZero() {
+		at = now
+	}
+	if now.Before(s.downUntil) {
+		s.lost++
+		return errLost
+	}
+	err := s.send(at, level, line)
+	if err != nil {
+		s.lost++
+		s.downUntil = s.now().Add(syslogRetryPause)
+	}
+	return err
+}
+
+// send writes the line, and before it how many were lost. A connection that was
+// open already may have been left by a syslog that was restarted: then a new one
+// is tried at once.
+func (s *syslogSink) send(at time.Time, level slog.Level, line string) error {
+	stale := s.conn != nil
+	err := s.sendOnce(at, level, line)
+	var timeout net.Error
+	if err == nil || !stale || errors.As(err, &timeout) && timeout.Timeout() {
+		return err
+	}
+	return s.sendOnce(at, level, line)
+}
+
+func (s *syslogSink) sendOnce(at time.Time, level slog.Level, line string) error {
+	if s.conn == nil {
+		if err := s.connect(); err != nil {
+			return err
+		}
+	}
+	if s.lost > 0 {
+		notice := "syslog did not take log lines lost=" + strconv.Itoa(s.lost)
+		if err := s.packet(at, slog.LevelWarn, notice); err != nil {
+			return err
+		}
+		s.lost = 0
+	}
+	return s.packet(at, level, line)
+}
+
+// packet writes one line in one write. A connection that failed is not used again:
+// on a stream half a line may have been written.
+func (s *syslogSink) packet(at time.Time, level slog.Level, line string) error {
+	priority := facilityMail | severity(level)
+	text := "<" + strconv.Itoa(priority) + ">" + at.Format(syslogTime) + s.tag + line + s.end
+	err := s.conn.SetWriteDeadline(time.Now().Add(syslogWriteTimeout))
+	if err == nil {
+		_, err = s.conn.Write([]byte(text))
+	}
+	if err != nil {
+		s.disconnect()
+		return fmt.Errorf("writing to syslog: %w", err)
+	}
+	return nil
+}
+
+func (s *syslogSink) connect() error {
+	var failures []error
+	for _, path := range s.sockets {
+		for _, network := range []string{"unixgram", "unix"} {
+			conn, err := net.DialTimeout(network, path, syslogWriteTimeout)
+			if err != nil {
+				failures = append(failures, err)
+				continue
+			}
+			s.conn, s.end = conn, ""
+			if network == "unix" {
+				s.end = "\n"
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("connecting to syslog: %w", errors.Join(failures...))
+}
+
+func (s *syslogSink) disconnect() {
+	if s.conn != nil {
+		s.conn.Close()
+		s.conn = nil
+	}
+}
+
+func severity(level slog.Level) int {
+	switch {
+	case level >= slog.LevelError:
+		return severityError
+	case level >= slog.LevelWarn:
+		return severityWarning
+	case level >= slog.LevelInfo:
+		return severityInfo
+	}
+	return severityDebug
+}
