@@ -20,16 +20,20 @@ import (
 // started is a detached little daemon.
 type started struct {
 	facts
-	dir, socket, pidFile string
+	socket, pidFile string
 }
 
-// startDaemon runs the program (by prepared, if given, or by path) and fails the
-// test unless the parent reports success. The daemon is ended with the test.
+// startDaemon runs the program and fails the test unless the parent reports
+// success and the socket is open then. The daemon is ended with the test.
 func startDaemon(t *testing.T, cmd *exec.Cmd) *started {
 	t.Helper()
 	dir := shortTempDir(t)
-	s := &started{dir: dir, socket: filepath.Join(dir, "s"), pidFile: filepath.Join(dir, "pid")}
-	status := filepath.Join(dir, "status")
+	return startDaemonIn(t, cmd, dir, filepath.Join(dir, "status"))
+}
+
+func startDaemonIn(t *testing.T, cmd *exec.Cmd, dir, status string) *started {
+	t.Helper()
+	s := &started{socket: filepath.Join(dir, "s"), pidFile: filepath.Join(dir, "pid")}
 	cmd.Args = append(cmd.Args, "-socket", s.socket, "-pid-file", s.pidFile, "-status", status)
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("the parent ended with %v and said %q", err, out)
@@ -175,7 +179,10 @@ func TestDetachReportsFailure(t *testing.T) {
 	}
 }
 
+// TestDetachEndsSilentChild: the child is deaf to TERM as well, so this takes
+// endTimeout.
 func TestDetachEndsSilentChild(t *testing.T) {
+	t.Parallel()
 	path := install(t, "amavis-milter")
 	cmd := command(t, path, "-mode", "hang", "-timeout", "300ms")
 	out, _ := cmd.CombinedOutput()
