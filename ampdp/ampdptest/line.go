@@ -6,11 +6,21 @@ import (
 	"strings"
 )
 
-// The expressions of Amavis::Util::proto_encode.
+// escapedInName and escapedInField are the expressions of
+// Amavis::Util::proto_encode, as tables: they are about bytes, and Go's regular
+// expressions about UTF-8.
 var (
-	escapedInName  = regexp.MustCompile(`[^0-9a-zA-Z._+-]`)
-	escapedInField = regexp.MustCompile(`[^\x21-\x24\x26-\x7e]`)
+	escapedInName  = table(`[^0-9a-zA-Z._+-]`)
+	escapedInField = table(`[^\x21-\x24\x26-\x7e]`)
 )
+
+func table(expression string) (escaped [256]bool) {
+	re := regexp.MustCompile(expression)
+	for b := range escaped {
+		escaped[b] = b >= 0x80 || re.MatchString(string(rune(b)))
+	}
+	return escaped
+}
 
 // Line encodes one attribute of a reply as amavisd does, without a line end: the
 // fields one by one, separated by spaces.
@@ -22,11 +32,10 @@ func Line(name string, fields ...string) string {
 	return encode(escapedInName, name) + "=" + strings.Join(encoded, " ")
 }
 
-// encode works on bytes: an expression would take UTF-8 for letters.
-func encode(escaped *regexp.Regexp, s string) string {
+func encode(escaped [256]bool, s string) string {
 	var b strings.Builder
 	for i := range len(s) {
-		if s[i] >= 0x80 || escaped.MatchString(s[i:i+1]) {
+		if escaped[s[i]] {
 			fmt.Fprintf(&b, "%%%02x", s[i])
 		} else {
 			b.WriteByte(s[i])
