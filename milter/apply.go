@@ -164,7 +164,7 @@ func (s *session) response(v Verdict) *gomilter.Response {
 func (s *session) replyResponse(r SMTPReply, plain *gomilter.Response) *gomilter.Response {
 	response, err := gomilter.RejectWithCodeAndReason(uint16(r.code), r.enhanced+" "+r.text)
 	if err != nil {
-		s.logger().Error("a reply could not be sent, the MTA's own is used", "reply", r.String(), "err", err)
+		s.logger().Error("a reply could not be sent, the MTA's own is used", "reply", r.String(), "error", err)
 		return plain
 	}
 	return response

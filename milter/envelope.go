@@ -13,7 +13,11 @@ type Envelope struct {
 	QueueID    string // macro {i}, unchecked bytes of the MTA; empty if not told
 	Sender     Path   // reverse-path
 	Recipients []Path // forward-paths, in the order of the RCPT commands
-	Args       string // the ESMTP arguments of MAIL, separated by spaces; unchecked
+	// CanQuarantine says that the MTA offers a quarantine of its own
+	// (SMFIF_QUARANTINE): without it a Quarantine change cannot be made.
+	CanQuarantine bool
+
+	Args string // the ESMTP arguments of MAIL, separated by spaces; unchecked
 }
 
 // Client is the SMTP client of a connection as the MTA sees it. All of it but

@@ -20,7 +20,7 @@ func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response
 	applied := s.apply(m, verdict.changes)
 	if applied != nil {
 		s.g.rollback()
-		s.logger().Error("a change could not be sent to the MTA, the message is tempfailed", "err", applied)
+		s.logger().Error("a change could not be sent to the MTA, the message is tempfailed", "error", applied)
 		verdict = TempFail(replyFailure)
 	}
 	response = s.response(verdict)

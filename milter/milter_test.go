@@ -215,6 +215,9 @@ func TestOneMessage(t *testing.T) {
 			if env.QueueID != "4XyZ12" || env.Sender.String() != "<a@example.net>" || len(env.Recipients) != 2 || env.Recipients[1].String() != "<c@example.org>" {
 				t.Errorf("envelope %+v", env)
 			}
+			if env.CanQuarantine != (o.Actions&miltertest.Quarantine != 0) {
+				t.Errorf("quarantine is offered: %t", env.CanQuarantine)
+			}
 			want := Client{Helo: "helo.example.net", Name: "client.example.net", Resolve: "OK", Hostname: "client.example.net", Address: "192.0.2.1", Port: 40000}
 			if env.Client != want || env.Hostname != "mx.example.org" || env.DaemonName != "MTA" {
 				t.Errorf("client %+v host %q daemon %q", env.Client, env.Hostname, env.DaemonName)

@@ -97,7 +97,7 @@ func (srv *Server) Serve(ln net.Listener) error {
 		default:
 			pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
 			if warn.now() {
-				srv.log.Error("cannot accept a connection, trying again; if descriptors are short, raise the limit on open files", "err", err)
+				srv.log.Error("cannot accept a connection, trying again; if descriptors are short, raise the limit on open files", "error", err)
 			}
 			srv.rest(pause)
 		}
@@ -121,7 +121,7 @@ func (srv *Server) serveConn(conn net.Conn) {
 	g := newGuard(conn, srv.times)
 	g.refused = func(err error) {
 		if srv.warnFrame.now() {
-			log.Warn("closing a connection that does not speak the milter protocol", "err", err)
+			log.Warn("closing a connection that does not speak the milter protocol", "error", err)
 		}
 	}
 	if !srv.track(g) {

@@ -170,7 +170,9 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Respo
 			Protocol: macro(m, "r"),
 			QueueID:  macro(m, "i"),
 			Sender:   NewPath(s.g.argument),
-			Args:     args,
+
+			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
+			Args:          args,
 		}
 		s.size = len(s.g.argument)
 	})
