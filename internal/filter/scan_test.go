@@ -1,0 +1,359 @@
+package filter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// fakeScanner is a doer whose answers depend on when it is asked. Its time is that
+// of the test's bubble.
+type fakeScanner struct {
+	start time.Time
+
+	mu     sync.Mutex
+	do     func(ctx context.Context) error // nil error: a reply
+	up     func() bool                     // for probes; nil: never
+	tries  []time.Duration                 // when it was asked, since the start
+	probes int
+}
+
+func (f *fakeScanner) Do(ctx context.Context, _ *ampdp.Request) (*ampdp.Reply, error) {
+	f.mu.Lock()
+	do := f.do
+	f.tries = append(f.tries, time.Since(f.start))
+	f.mu.Unlock()
+	if err := do(ctx); err != nil {
+		return nil, err
+	}
+	return &ampdp.Reply{ReturnValue: ampdp.Continue, LogID: "01234-01"}, nil
+}
+
+func (f *fakeScanner) Probe(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.probes++
+	if f.up != nil && f.up() {
+		return nil
+	}
+	return syscall.ECONNREFUSED
+}
+
+// asked returns how often the scanner was asked and probed.
+func (f *fakeScanner) asked() (tries, probes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.tries), f.probes
+}
+
+// change makes it another scanner.
+func (f *fakeScanner) change(do func(context.Context) error, up func() bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.do, f.up = do, up
+}
+
+// What a scanner does.
+var (
+	refused   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Refused: true, Err: syscall.ECONNREFUSED}
+	hungUp    = &ampdp.Error{Cause: ampdp.CauseUnavailable, RequestSent: true, Err: ampdp.ErrNoReply}
+	noMeans   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Err: syscall.EMFILE}
+	busy      = &ampdp.Error{Cause: ampdp.CauseBusy, Err: syscall.EAGAIN}
+	timedOut  = &ampdp.Error{Cause: ampdp.CauseTimeout, RequestSent: true, Err: context.DeadlineExceeded}
+	malformed = &ampdp.Error{Cause: ampdp.CauseMalformed, RequestSent: true, Err: ampdp.ErrTruncated}
+	badAsk    = &ampdp.Error{Cause: ampdp.CauseRequest, Err: ampdp.ErrRequestTooLarge}
+	canceling = &ampdp.Error{Cause: ampdp.CauseCanceled, Err: context.Canceled}
+)
+
+func always(err error) func(context.Context) error {
+	return func(context.Context) error { return err }
+}
+
+// until answers with err for a while, then with a reply.
+func (f *fakeScanner) until(d time.Duration, err error) *fakeScanner {
+	f.do = func(context.Context) error {
+		if time.Since(f.start) < d {
+			return err
+		}
+		return nil
+	}
+	f.up = func() bool { return time.Since(f.start) >= d }
+	return f
+}
+
+// inTurn answers with one error after the other; nil is a reply.
+func inTurn(errs ...error) func(context.Context) error {
+	i := -1
+	return func(context.Context) error { i++; return errs[min(i, len(errs)-1)] }
+}
+
+// rig is a set of fake scanners in a bubble.
+type rig struct {
+	*scanners
+	logged *logBuffer
+	cleans int
+	careOf string
+	wait   time.Duration
+}
+
+func newRig(retryTime, maxWait time.Duration, fakes ...*fakeScanner) *rig {
+	log, logged := newLog(slog.LevelInfo)
+	r := &rig{scanners: newScanners(retryTime, maxWait, log), logged: logged, wait: maxWait}
+	for i, f := range fakes {
+		f.start = time.Now()
+		r.add(fmt.Sprintf("unix:/scanner%d", i+1), f)
+	}
+	return r
+}
+
+// ask sends one message through and returns the cause of its failure ("" if there
+// is none), the error, and how long it took.
+func (r *rig) ask(ctx context.Context) (Cause, error, time.Duration) {
+	s := &scan{
+		scanners: r.scanners, req: &ampdp.Request{DeliveryCareOf: r.careOf},
+		clean: func() error { r.cleans++; return nil }, log: r.log, wait: r.wait,
+	}
+	start := time.Now()
+	reply, err := s.do(ctx)
+	var f *failure
+	if errors.As(err, &f) {
+		return f.cause, err, time.Since(start)
+	}
+	if (reply == nil) == (err == nil) {
+		panic("neither or both of reply and error")
+	}
+	return "", err, time.Since(start)
+}
+
+const (
+	retryTime = 30 * time.Second
+	maxWait   = 300 * time.Second
+)
+
+// One message and one scanner: what comes of it and after how long.
+func TestScan(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		do       func(context.Context) error
+		careOf   string
+		cause    Cause
+		min, max time.Duration
+		tries    int // 0: any number
+		cleans   int
+	}{
+		{"a reply", always(nil), "", "", 0, 0, 1, 0},
+		{"refused for the whole retry time", always(refused), "", CauseUnavailable, retryTime, retryTime, 0, 0},
+		{"refused once", inTurn(refused, nil), "", "", minBackOff / 2, minBackOff, 2, 0},
+		{"our own lack of descriptors", inTurn(noMeans, nil), "", "", minBackOff / 2, minBackOff, 2, 0},
+		{"hung up, then a reply", inTurn(hungUp, nil), "", "", minBackOff / 2, minBackOff, 2, 1},
+		{"hung up three times", inTurn(hungUp, hungUp, hungUp, nil), "", "", 0, time.Second, 4, 3},
+		{"hung up for ever", always(hungUp), "", CauseUnavailable, 0, time.Second, maxSends, maxSends - 1},
+		{"refusals between do not count as sent", inTurn(hungUp, refused, hungUp, refused, hungUp, refused, nil), "", "", 0, 10 * time.Second, 7, 6},
+		{"care of the server: sent whole", inTurn(hungUp, nil), ampdp.CareOfServer, CauseUnavailable, 0, 0, 1, 0},
+		{"care of the server: refused", inTurn(refused, nil), ampdp.CareOfServer, "", 0, minBackOff, 2, 0},
+		{"busy for ever", always(busy), "", CauseBusy, maxWait, maxWait, 0, 0},
+		{"busy for a while", inTurn(busy, busy, busy, nil), "", "", 0, time.Second, 4, 0},
+		{"no reply in time", always(timedOut), "", CauseTimeout, 0, 0, 1, 0},
+		{"malformed", always(malformed), "", CauseMalformed, 0, 0, 1, 0},
+		{"no request can be made", always(badAsk), "", causeRequest, 0, 0, 1, 0},
+		{"an error of another kind", always(errors.New("odd")), "", causeRequest, 0, 0, 1, 0},
+		{"cancelled by nobody", always(canceling), "", causeRequest, 0, 0, 1, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeScanner{do: c.do}
+				r := newRig(retryTime, maxWait, f)
+				defer r.close()
+				r.careOf = c.careOf
+				cause, err, took := r.ask(t.Context())
+				if cause != c.cause || cause == "" && err != nil || took < c.min || took > c.max {
+					t.Errorf("cause %q (%v) after %v, want %q after %v to %v", cause, err, took, c.cause, c.min, c.max)
+				}
+				if c.tries != 0 && len(f.tries) != c.tries {
+					t.Errorf("%d tries, want %d", len(f.tries), c.tries)
+				}
+				if r.cleans != c.cleans {
+					t.Errorf("cleaned up %d times, want %d", r.cleans, c.cleans)
+				}
+			})
+		})
+	}
+}
+
+// The waits grow from 50 ms to 2 s, spread by half, and no time is given away.
+func TestScanBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScanner{do: always(refused)}
+		r := newRig(retryTime, maxWait, f)
+		defer r.close()
+		r.ask(t.Context())
+		want := minBackOff
+		for i := 1; i < len(f.tries)-1; i++ {
+			if d := f.tries[i] - f.tries[i-1]; d < want/2 || d > want {
+				t.Errorf("wait %d is %v, want %v to %v", i, d, want/2, want)
+			}
+			want = min(2*want, maxBackOff)
+		}
+		if n := len(f.tries); n < 18 || n > 45 {
+			t.Errorf("%d tries", n)
+		}
+		if last := f.tries[len(f.tries)-1]; last != retryTime {
+			t.Errorf("the last try came after %v", last)
+		}
+	})
+}
+
+// Budgets at their edges: the scanner comes back just in time, just not, and with
+// other bounds in force.
+func TestScanBudgets(t *testing.T) {
+	for _, c := range []struct {
+		name               string
+		retryTime, maxWait time.Duration
+		deadline           time.Duration
+		err                error
+		back               time.Duration
+		cause              Cause
+		took               time.Duration
+	}{
+		{"back at the last moment", retryTime, maxWait, 0, refused, retryTime, "", retryTime},
+		{"back too late", retryTime, maxWait, 0, refused, retryTime + 1, CauseUnavailable, retryTime},
+		{"no retry", 0, maxWait, 0, refused, time.Nanosecond, CauseUnavailable, 0},
+		{"never beyond the longest wait", retryTime, 10 * time.Second, 0, refused, time.Hour, CauseUnavailable, 10 * time.Second},
+		{"no wait", retryTime, 0, 0, refused, time.Nanosecond, CauseUnavailable, 0},
+		{"never beyond the deadline", retryTime, maxWait, 5 * time.Second, refused, time.Hour, CauseUnavailable, 5 * time.Second},
+		{"busy until the last moment", retryTime, maxWait, 0, busy, maxWait, "", maxWait},
+		{"busy too long", retryTime, maxWait, 0, busy, maxWait + 1, CauseBusy, maxWait},
+		{"busy, no wait", retryTime, 0, 0, busy, time.Hour, CauseBusy, 0},
+		{"busy, deadline", retryTime, maxWait, 5 * time.Second, busy, time.Hour, CauseBusy, 5 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := new(fakeScanner)
+				r := newRig(c.retryTime, c.maxWait, f.until(c.back, c.err))
+				defer r.close()
+				ctx := t.Context()
+				if c.deadline > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, c.deadline)
+					defer cancel()
+				}
+				if cause, err, took := r.ask(ctx); cause != c.cause || took != c.took {
+					t.Errorf("cause %q (%v) after %v, want %q after %v", cause, err, took, c.cause, c.took)
+				}
+			})
+		})
+	}
+}
+
+// A scanner that dies after a long scan leaves the whole retry time.
+func TestScanTimeSpentScanningIsNoWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := new(fakeScanner)
+		calls := 0
+		f.do = func(context.Context) error {
+			if calls++; calls == 1 {
+				time.Sleep(10 * time.Minute)
+				return hungUp
+			}
+			return refused
+		}
+		r := newRig(retryTime, maxWait, f)
+		defer r.close()
+		if cause, err, took := r.ask(t.Context()); cause != CauseUnavailable || took != 10*time.Minute+retryTime {
+			t.Errorf("cause %q (%v) after %v", cause, err, took)
+		}
+		if dead, _ := r.list[0].state(); dead {
+			t.Error("a scanner that has taken the message counts as dead")
+		}
+	})
+}
+
+func TestScanGoesToTheNextScanner(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		first, second func(context.Context) error
+		cause         Cause
+		took          time.Duration
+		tries         [2]int
+	}{
+		{"the first is preferred", always(nil), always(nil), "", 0, [2]int{1, 0}},
+		{"refused: at once", always(refused), always(nil), "", 0, [2]int{1, 1}},
+		{"hung up: at once", always(hungUp), always(nil), "", 0, [2]int{1, 1}},
+		{"busy: at once", always(busy), always(nil), "", 0, [2]int{1, 1}},
+		{"malformed: not", always(malformed), always(nil), CauseMalformed, 0, [2]int{1, 0}},
+		{"timeout: not", always(timedOut), always(nil), CauseTimeout, 0, [2]int{1, 0}},
+		{"one dead, one busy: busy", always(refused), always(busy), CauseBusy, maxWait, [2]int{}},
+		{"one busy, one dead: busy", always(busy), always(refused), CauseBusy, maxWait, [2]int{}},
+		{"sends are counted over all", always(hungUp), always(hungUp), CauseUnavailable, -1, [2]int{2, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := [2]*fakeScanner{{do: c.first}, {do: c.second}}
+				r := newRig(retryTime, maxWait, f[:]...)
+				defer r.close()
+				cause, err, took := r.ask(t.Context())
+				if cause != c.cause || c.took >= 0 && took != c.took {
+					t.Errorf("cause %q (%v) after %v, want %q after %v", cause, err, took, c.cause, c.took)
+				}
+				for i := range f {
+					if n := len(f[i].tries); c.tries != [2]int{} && n != c.tries[i] {
+						t.Errorf("scanner %d was asked %d times, want %d", i+1, n, c.tries[i])
+					}
+				}
+			})
+		})
+	}
+}
+
+// Who has gone is not waited for.
+func TestScanEndsWithItsContext(t *testing.T) {
+	for _, cause := range []error{milter.ErrPeerGone, milter.ErrServerClosed} {
+		for name, do := range map[string]func(context.Context) error{
+			"between tries": always(refused),
+			"in a try":      func(ctx context.Context) error { <-ctx.Done(); return canceling },
+		} {
+			t.Run(name+"/"+cause.Error(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					r := newRig(retryTime, maxWait, &fakeScanner{do: do})
+					defer r.close()
+					ctx, cancel := context.WithCancelCause(t.Context())
+					time.AfterFunc(7*time.Second, func() { cancel(cause) })
+					got, err, took := r.ask(ctx)
+					if got != "" || !errors.Is(err, cause) || took != 7*time.Second {
+						t.Errorf("cause %q, error %v after %v", got, err, took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A directory that cannot be cleaned is not scanned again.
+func TestScanStopsWhenTheSpoolCannotBeCleaned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScanner{do: always(hungUp)}
+		r := newRig(retryTime, maxWait, f)
+		defer r.close()
+		s := &scan{
+			scanners: r.scanners, req: new(ampdp.Request), log: r.log, wait: maxWait,
+			clean: func() error { return syscall.EIO },
+		}
+		_, err := s.do(t.Context())
+		if f := asFailure(err); f.cause != CauseSpool || !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "cleaning") {
+			t.Errorf("%q: %v", f.cause, err)
+		}
+		if len(f.tries) != 1 {
+			t.Errorf("%d tries", len(f.tries))
+		}
+	})
+}
