@@ -1,0 +1,76 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// MTAAddress is where sendmail listens.
+const MTAAddress = HostAddress + ":25"
+
+// sendmailMC is a usual sendmail.mc of Debian that sends everything on to the
+// sink. What an administrator adds for us comes from the source tree: FILTER.
+const sendmailMC = `divert(-1)
+include(` + "`/usr/share/sendmail/cf/m4/cf.m4'" + `)
+divert(0)dnl
+OSTYPE(` + "`debian'" + `)dnl
+FEATURE(` + "`no_default_msa'" + `)dnl
+FEATURE(` + "`nocanonify'" + `)dnl
+FEATURE(` + "`accept_unresolvable_domains'" + `)dnl
+FEATURE(` + "`access_db', `hash -o /etc/mail/access.db'" + `)dnl
+DAEMON_OPTIONS(` + "`Name=MTA, Family=inet, Address=0.0.0.0, Port=25, Listen=200'" + `)dnl
+RELAY_DOMAIN(` + "`lab.test'" + `)dnl
+define(` + "`confDOMAIN_NAME', `mx.lab.test'" + `)dnl
+define(` + "`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch'" + `)dnl
+define(` + "`SMART_HOST', `relay:[127.0.0.1]'" + `)dnl
+define(` + "`RELAY_MAILER_ARGS', `TCP $h SINKPORT'" + `)dnl
+define(` + "`confQUEUE_LA', `1000'" + `)dnl
+define(` + "`confREFUSE_LA', `1000'" + `)dnl
+define(` + "`confDELAY_LA', `1000'" + `)dnl
+define(` + "`confCONNECTION_RATE_THROTTLE', `0'" + `)dnl
+define(` + "`confMAX_DAEMON_CHILDREN', `0'" + `)dnl
+define(` + "`confMAX_MESSAGE_SIZE', `0'" + `)dnl
+define(` + "`confBAD_RCPT_THROTTLE', `0'" + `)dnl
+define(` + "`confTO_IDENT', `0'" + `)dnl
+define(` + "`confPRIVACY_FLAGS', `noetrn'" + `)dnl
+define(` + "`confDONT_BLAME_SENDMAIL', `GroupReadableKeyFile'" + `)dnl
+define(` + "`confMILTER_LOG_LEVEL', `9'" + `)dnl
+FILTER
+MAILER(` + "`smtp'" + `)dnl
+`
+
+// StartSendmail makes a configuration with the milter definition of the file
+// filter, delivering to the sink on sinkPort, and runs sendmail with it.
+func StartSendmail(filter string, sinkPort string) (*Process, error) {
+	definition, err := os.ReadFile(filter)
+	if err != nil {
+		return nil, fmt.Errorf("configuring sendmail: %w", err)
+	}
+	mc := strings.NewReplacer("FILTER\n", string(definition)+"\n", "SINKPORT", sinkPort).Replace(sendmailMC)
+	err = writeFiles(map[string]string{
+		"/etc/mail/sendmail.mc":      mc,
+		"/etc/mail/service.switch":   "hosts files\naliases files\n",
+		"/etc/mail/local-host-names": Host + "\n",
+		// Debian's build answers a bare CR or LF with 421 unless told otherwise.
+		"/etc/mail/access":  "Srv_Features: U G O\n",
+		"/etc/mail/aliases": "postmaster: root\n",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("configuring sendmail: %w", err)
+	}
+	const programs = "/usr/libexec/sendmail"
+	if err := os.Symlink(filepath.Join(programs, "sendmail"), "/usr/sbin/sendmail"); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("configuring sendmail: %w", err)
+	}
+	script := "set -e; umask 022; cd /etc/mail; m4 sendmail.mc > sendmail.cf; " +
+		programs + "/makemap hash access.db < access; " + programs + "/sendmail -bi"
+	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("configuring sendmail: %w: %s", err, lastLines(string(out), 5))
+	}
+	cmd := exec.Command(programs+"/sendmail", "-bD", "-q1m")
+	return StartProcess("sendmail", cmd, answers("tcp", MTAAddress))
+}
