@@ -141,6 +141,9 @@ func (s *script) run(t *testing.T) map[string]string {
 	if err := srv.Shutdown(t.Context()); err != nil {
 		t.Errorf("shutdown: %v", err)
 	}
+	amavisd.Close()
+	scanner.mu.Lock()
+	defer scanner.mu.Unlock()
 	return map[string]string{
 		"request": tidy(scanner.requests.String(), work, amavisd),
 		"spool":   tidy(scanner.files.String(), work, amavisd),
