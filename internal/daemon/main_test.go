@@ -307,14 +307,16 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 // alive reports whether a process exists and is not merely a zombie that nobody
-// has waited for.
+// has waited for. One whose first thread is a zombie holds its files until the
+// last thread has ended.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return false
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
-	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X") || len(threads) > 1
 }
 
 // endDaemon sends a signal to a daemon and waits for its end.
