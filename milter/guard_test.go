@@ -283,23 +283,65 @@ func TestOneWrite(t *testing.T) {
 	h := &testHandler{verdict: func(context.Context) Verdict { return Accept(changes...) }}
 	b := &bench{Server: NewServer(h, newTestLog(io.Discard), quickTimes()), handler: h}
 	ours, theirs := net.Pipe()
-	writes := 0
-	go b.serveConn(&countingConn{Conn: theirs, writes: &writes})
+	counted := &countingConn{Conn: theirs}
+	go b.serveConn(counted)
 	m, err := miltertest.New(ours, miltertest.Sendmail817)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Greet()
 	m.SendUpTo(plainMessage, "eom")
-	before := writes
+	before := counted.writes.Load()
 	a, err := m.EOM()
 	if err != nil || len(a.Changes) != 10 {
 		t.Fatal(a, err)
 	}
 	m.Quit()
 	outcome(t, h.transaction(t, 0))
-	if writes-before != 1 {
-		t.Errorf("%d writes, want 1", writes-before)
+	if n := counted.writes.Load() - before; n != 1 {
+		t.Errorf("%d writes, want 1", n)
+	}
+}
+
+// countingConn counts reads and writes.
+type countingConn struct {
+	net.Conn
+	reads, writes atomic.Int64
+}
+
+func (c *countingConn) Read(p []byte) (int, error) {
+	c.reads.Add(1)
+	return c.Conn.Read(p)
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// TestReadAhead: a burst of frames is a read or two, not two a frame.
+func TestReadAhead(t *testing.T) {
+	h := &testHandler{}
+	srv := NewServer(h, newTestLog(io.Discard), quickTimes())
+	ours, theirs := socketPair()
+	defer ours.Close()
+	counted := &countingConn{Conn: theirs}
+	go srv.serveConn(counted)
+	m, err := miltertest.New(ours, miltertest.Sendmail817)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Mail("<a@x>")
+	m.Rcpt("<b@y>")
+	before := counted.reads.Load()
+	if err := sendBurst(m); err != nil {
+		t.Fatal(err)
+	}
+	if n := counted.reads.Load() - before; n > 6 {
+		t.Errorf("%d reads for a burst of %d frames", n, burstFrames)
+	}
+	if n := len(h.transaction(t, 0).header); n != burstFrames-1 {
+		t.Errorf("%d header fields", n)
 	}
 }
 
