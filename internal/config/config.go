@@ -65,8 +65,8 @@ type Config struct {
 	AmavisdTimeout time.Duration
 	// Deadline bounds all that is done at the end of a message; at least 1 s.
 	Deadline time.Duration
-	// Timeout is how long the MTA may be silent between two commands; 0 means for
-	// ever.
+	// Timeout is how long the MTA may be silent between two commands; at least 1 s,
+	// for 0 means "do not wait" to libmilter and "for ever" to others.
 	Timeout time.Duration
 	// RetryTime is how long a scanner that does not answer is tried again; 0 means
 	// that each scanner is tried once.

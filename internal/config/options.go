@@ -135,9 +135,9 @@ var options = []option{
 	},
 	{
 		name: "timeout", value: "TIME", group: groupScanning,
-		help: "how long the MTA may be silent between two commands; 0: for ever",
+		help: "how long the MTA may be silent between two commands; at least 1",
 		def:  func(c *Config) string { return seconds(c.Timeout) },
-		set:  setTime(0, func(c *Config) *time.Duration { return &c.Timeout }),
+		set:  setTime(time.Second, func(c *Config) *time.Duration { return &c.Timeout }),
 	},
 	{
 		name: "x-header", value: "'NAME: VALUE'", group: groupScanning,

@@ -126,7 +126,7 @@ func TestEveryOption(t *testing.T) {
 		{[]string{"-S", "--amavisd-socket"}, "/run/a.sock", func(c *Config) bool {
 			return reflect.DeepEqual(c.Amavisd, []Socket{{"unix", "/run/a.sock"}})
 		}},
-		{[]string{"-w", "--work-dir"}, "/srv//amavis/", func(c *Config) bool { return c.WorkDir == "/srv/amavis" }},
+		{[]string{"-w", "--work-dir"}, "/srv/amavis", func(c *Config) bool { return c.WorkDir == "/srv/amavis" }},
 		{[]string{"-g", "--group"}, "smmsp", func(c *Config) bool { return c.SocketGroup == "smmsp" }},
 		{[]string{"-x", "--no-x-header"}, "", func(c *Config) bool { return c.XHeader == Header{} }},
 		{[]string{"-v", "--verbose", "-vv", "-vvvv", "-vvvvvvv"}, "", func(c *Config) bool {
@@ -256,9 +256,11 @@ func TestMistakes(t *testing.T) {
 		{"-t|9223372036854775807", 64, `is too long`},
 		{"--deadline|0", 64, `--deadline: "0" is too short: write at least 1s`},
 		{"--deadline|999ms", 64, `too short`},
-		{"--socket-mode|0778", 64, `"0778" is not a mode: write it in octal`},
-		{"--socket-mode|1777", 64, `is not a mode`},
-		{"--socket-mode|rw", 64, `is not a mode`},
+		{"--socket-mode|0778", 64, `"0778" is no mode for a socket: write it in octal`},
+		{"--socket-mode|1777", 64, `is no mode for a socket`},
+		{"--socket-mode|0", 64, `write it in octal, 0001 to 0777`},
+		{"-t|0", 64, `-t/--timeout: "0" is too short: write at least 1s`},
+		{"--socket-mode|rw", 64, `is no mode for a socket`},
 		{"--socket-owner|:", 64, `user or group missing: write USER, USER:GROUP or :GROUP`},
 		{"--socket-owner|amavis:", 64, `user or group missing`},
 		{"--socket-owner|amavis:b:c", 64, `"b:c" cannot be a group`},
@@ -325,7 +327,7 @@ func TestMistakes(t *testing.T) {
 // TestLimits are the values at the very edge that must be taken.
 func TestLimits(t *testing.T) {
 	for _, args := range []string{
-		"-m|100000", "-q|65535", "-M|86400", "-T|24h", "-t|0", "--deadline|1", "--deadline|1s", "--socket-mode|777", "--socket-mode|0",
+		"-m|100000", "-q|65535", "-M|86400", "-T|24h", "-t|1", "--deadline|1", "--deadline|1s", "--socket-mode|777", "--socket-mode|1",
 		"--x-header|X-S: " + strings.Repeat("x", 993), "-g|4294967294",
 		"-p|/" + strings.Repeat("x", maxSocketPath-1), "-w|/" + strings.Repeat("y", 4094),
 		"-p|inet:1@h", "-p|inet:65535@h",

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -71,8 +70,8 @@ func parseCount(text string, most int) (int, error) {
 
 func parseMode(text string) (fs.FileMode, error) {
 	n, err := strconv.ParseUint(text, 8, 32)
-	if err != nil || n > 0o777 {
-		return 0, fmt.Errorf("%q is not a mode: write it in octal, 0000 to 0777, as in 0660", text)
+	if err != nil || n == 0 || n > 0o777 {
+		return 0, fmt.Errorf("%q is no mode for a socket: write it in octal, 0001 to 0777, as in 0660", text)
 	}
 	return fs.FileMode(n), nil
 }
@@ -97,7 +96,7 @@ func parsePath(text string) (string, error) {
 	if err := checkPath(text, "/PATH"); err != nil {
 		return "", err
 	}
-	return path.Clean(text), nil
+	return text, nil
 }
 
 // parseAccount checks the name of a user or group; whether there is one is seen

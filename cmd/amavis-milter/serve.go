@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"syscall"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/internal/config"
+	"github.com/amavis-milter/amavis-milter/internal/daemon"
+	"github.com/amavis-milter/amavis-milter/internal/filter"
+	"github.com/amavis-milter/amavis-milter/internal/logging"
+	"github.com/amavis-milter/amavis-milter/internal/spool"
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// fewFiles is a limit on open files that a busy MTA reaches: each of its
+// connections takes one, each message up to four more.
+const fewFiles = 4096
+
+// serve is the life of the daemon: it takes its place in the system, serves until
+// a signal ends it, and leaves nothing behind. parent is nil in the foreground.
+func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err error) {
+	signals, stopSignals := daemon.NotifySignals()
+	defer stopSignals()
+	log, closeLog := openLog(cfg, stderr)
+	defer closeLog()
+	defer func() {
+		if err != nil && cfg.LogTarget == config.TargetSyslog {
+			log.Error("ended by an error", "err", err) // stderr gets it in any case
+		}
+	}()
+	for _, warning := range cfg.Warnings {
+		log.Warn(warning)
+	}
+	warnOfFewFiles(log)
+
+	place, err := takePlace(cfg)
+	if err != nil {
+		return err
+	}
+	defer place.leave(log)
+	store, err := spool.Open(cfg.WorkDir, spool.Options{Log: log})
+	if err != nil {
+		return err
+	}
+	defer closeSpool(store, log)
+	mail := filter.New(filterOptions(cfg, store, log))
+	defer mail.Close()
+	times := milter.DefaultTimes()
+	times.Idle = cfg.Timeout
+	server := milter.NewServer(mail, log, times)
+
+	logStart(cfg, log)
+	if err := parent.Ready(); err != nil {
+		return err
+	}
+	service := daemon.Service{
+		Serve: func() error { return server.Serve(place.listener) },
+		Drain: func(ctx context.Context) error {
+			place.pidFile.Yield() // a successor may start while we finish
+			return server.Shutdown(ctx)
+		},
+		End:    func() { closeSpool(store, log) },
+		Hangup: func() { log.Info("settings are read at start only: restart to change them", "signal", "HUP") },
+		Log:    log,
+	}
+	return service.Run(signals)
+}
+
+// openLog returns the log and what closes it.
+func openLog(cfg *config.Config, stderr io.Writer) (*slog.Logger, func()) {
+	if cfg.LogTarget == config.TargetStderr {
+		return slog.New(logging.NewStderr(stderr, cfg.LogLevel)), func() {}
+	}
+	syslog := logging.NewSyslog("amavis-milter", os.Getpid(), cfg.LogLevel)
+	return slog.New(syslog), func() { _ = syslog.Close() } // nothing could be done about it
+}
+
+// warnOfFewFiles warns of a low limit on open files. The Go runtime has raised the
+// soft limit to the hard one already.
+func warnOfFewFiles(log *slog.Logger) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < fewFiles {
+		log.Warn("few files may be open at once: raise the hard limit (ulimit -Hn, LimitNOFILE)", "limit", limit.Cur, "enough", fewFiles)
+	}
+}
+
+// place is what we hold in the system while we live.
+type place struct {
+	listener *daemon.Listener
+	pidFile  *daemon.PIDFile // nil if none is wanted
+}
+
+// takePlace listens and writes the pid file as the user who started us, and
+// becomes the one to run as.
+func takePlace(cfg *config.Config) (p *place, err error) {
+	listen := daemon.ListenConfig{
+		Network: cfg.Socket.Network, Address: cfg.Socket.Address, Backlog: cfg.Backlog,
+		Mode: cfg.SocketMode, OwnerUID: -1, GroupGID: -1,
+	}
+	if cfg.SocketGroup != "" {
+		if listen.GroupGID, err = daemon.LookupGID(cfg.SocketGroup); err != nil {
+			return nil, err
+		}
+	}
+	var account *daemon.Account
+	if cfg.User != "" {
+		if account, err = daemon.LookupAccount(cfg.User); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.SocketUser != "" {
+		if listen.OwnerUID, err = daemon.LookupUID(cfg.SocketUser); err != nil {
+			return nil, err
+		}
+	}
+	p = &place{}
+	if p.listener, err = daemon.Listen(listen); err != nil {
+		return nil, err
+	}
+	if cfg.PIDFile != "" {
+		p.pidFile, err = daemon.WritePIDFile(cfg.PIDFile)
+	}
+	if err == nil && account != nil {
+		err = daemon.DropPrivileges(account)
+	}
+	if err == nil {
+		err = daemon.ForbidCoreDumps() // they would hold mail
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.give())
+	}
+	return p, nil
+}
+
+// give gives everything back.
+func (p *place) give() error { return errors.Join(p.listener.Close(), p.pidFile.Remove()) }
+
+func (p *place) leave(log *slog.Logger) {
+	if err := p.give(); err != nil {
+		log.Warn("something is left behind", "err", err)
+	}
+}
+
+func closeSpool(store *spool.Spool, log *slog.Logger) {
+	if err := store.Close(); err != nil {
+		log.Error("spool directories are left behind; the next start removes them", "err", err)
+	}
+}
+
+func filterOptions(cfg *config.Config, store *spool.Spool, log *slog.Logger) filter.Options {
+	hostname, err := os.Hostname()
+	if err != nil {
+		log.Warn("this host has no name: the Received field will say localhost where the MTA does not tell its own", "err", err)
+		hostname = "localhost"
+	}
+	scanners := make([]*ampdp.Client, len(cfg.Amavisd))
+	for i, s := range cfg.Amavisd {
+		scanners[i] = &ampdp.Client{Network: s.Network, Address: s.Address, Timeout: cfg.AmavisdTimeout}
+	}
+	onFailure := filter.OnFailure{}
+	for cause, action := range cfg.OnFailure {
+		onFailure[filter.Cause(cause)] = filter.Action(action)
+	}
+	return filter.Options{
+		Spool: store, Scanners: scanners,
+		MaxConns: cfg.MaxConns, MaxWait: cfg.MaxWait, RetryTime: cfg.RetryTime, Deadline: cfg.Deadline,
+		OnFailure: onFailure, XHeader: filter.HeaderField(cfg.XHeader),
+		DaemonPolicyBank: cfg.DaemonPolicyBank, DeliveryCareOf: cfg.DeliveryCareOf,
+		Hostname: hostname, Log: log,
+	}
+}
+
+// logStart says who serves, where, and within which bounds.
+func logStart(cfg *config.Config, log *slog.Logger) {
+	attrs := []any{"version", config.Version(), "socket", cfg.Socket.String()}
+	for _, s := range cfg.Amavisd {
+		attrs = append(attrs, "amavisd", s.String())
+	}
+	log.Info("serving", append(attrs, "work_dir", cfg.WorkDir, "max_conns", cfg.MaxConns, "max_wait", cfg.MaxWait,
+		"amavisd_timeout", cfg.AmavisdTimeout, "deadline", cfg.Deadline, "retry_time", cfg.RetryTime, "timeout", cfg.Timeout)...)
+}
