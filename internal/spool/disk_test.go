@@ -68,12 +68,12 @@ func TestFullDisk(t *testing.T) {
 	})
 	t.Run("full at start", func(t *testing.T) {
 		must(t, s.Close())
-		fd, err := os.Create(work + "/ballast")
+		ballast, err := os.Create(work + "/ballast")
 		must(t, err)
-		defer fd.Close()
 		for err == nil {
-			_, err = fd.Write(make([]byte, 4096))
+			_, err = ballast.Write(make([]byte, 4096))
 		}
+		must(t, ballast.Close()) // what is open for writing keeps it from being made read-only
 		_, err = Open(work, Options{})
 		wantSetupError(t, err, KindCannotCreate, "does not take a test file")
 		if !IsNoSpace(err) {
