@@ -2,7 +2,6 @@ package filter
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/amavis-milter/amavis-milter/internal/spool"
 	"github.com/amavis-milter/amavis-milter/milter"
@@ -88,11 +87,6 @@ type failure struct {
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
-
-// spoolFailure says that the message could not be stored; doing what was being done.
-func spoolFailure(doing string, err error) *failure {
-	return &failure{CauseSpool, fmt.Errorf("%s: %w", doing, err)}
-}
 
 // asFailure makes a failure of any error. One that nobody expected is a tempfail.
 func asFailure(err error) *failure {

@@ -99,10 +99,10 @@ func (f *Filter) Begin(env *milter.Envelope) milter.Transaction {
 	t := &transaction{filter: f, env: env}
 	draft, err := f.opt.Spool.Create(env.QueueID)
 	if err != nil {
-		t.broken = spoolFailure("making the spool directory", err)
+		t.store(err)
 		return t
 	}
 	t.draft = draft
-	t.store("writing the Received field", draft.WriteRaw([]byte(receivedField(env, f.opt.Hostname, time.Now()))))
+	t.store(draft.WriteRaw([]byte(receivedField(env, f.opt.Hostname, time.Now()))))
 	return t
 }

@@ -108,7 +108,7 @@ func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
 func (s *scan) try(ctx context.Context, v *visit) (*ampdp.Reply, error) {
 	if s.sent > 0 {
 		if err := s.clean(); err != nil {
-			return nil, spoolFailure("cleaning up before another try", err)
+			return nil, &failure{CauseSpool, err}
 		}
 	}
 	v.tries++

@@ -13,9 +13,11 @@ import (
 // noQueueID stands for a queue id that the MTA did not tell, as in Postfix's log.
 const noQueueID = "NOQUEUE"
 
-// maxLoggedPath bounds what the log shows of a path, in bytes. RFC 5321 section
-// 4.5.3.1.3 allows 256; a sender may ignore that.
-const maxLoggedPath = 512
+// Bounds of what a log line shows of words from outside, in bytes.
+const (
+	maxLoggedPath = 512 // RFC 5321 section 4.5.3.1.3 allows 256; a sender may ignore that
+	maxLoggedID   = 128 // a queue id, or amavisd's log_id, which is longer by some digits
+)
 
 // summary gathers what the one log line of a message says.
 type summary struct {
@@ -50,7 +52,7 @@ func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcom
 		}
 	}
 	add("verdict", verdict)
-	add("log_id", s.logID)
+	add("log_id", truncate(s.logID, maxLoggedID))
 	add("from", truncate(env.Sender.String(), maxLoggedPath))
 	attrs = append(attrs, slog.Int("nrcpt", len(env.Recipients)), slog.Int64("size", s.size))
 	add("reply", truncate(outcome.Sent.Reply().String(), maxLoggedReply))
@@ -84,7 +86,7 @@ func messageLog(log *slog.Logger, env *milter.Envelope) *slog.Logger {
 	if id == "" {
 		id = noQueueID
 	}
-	return log.With("queue_id", truncate(id, maxToken))
+	return log.With("queue_id", truncate(id, maxLoggedID))
 }
 
 // seconds writes a time as seconds with three decimals.

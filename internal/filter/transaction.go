@@ -32,7 +32,7 @@ func (t *transaction) Header(name, value string) {
 		t.fail(&failure{causeHeader, err})
 	}
 	if t.broken == nil {
-		t.store("writing the header", t.draft.Header(name, value))
+		t.store(t.draft.Header(name, value))
 	}
 }
 
@@ -40,7 +40,7 @@ func (t *transaction) Header(name, value string) {
 func (t *transaction) EndHeader() {
 	t.summary.size += int64(len("\r\n"))
 	if t.broken == nil {
-		t.store("writing the header", t.draft.EndHeader())
+		t.store(t.draft.EndHeader())
 	}
 }
 
@@ -48,14 +48,15 @@ func (t *transaction) EndHeader() {
 func (t *transaction) Body(chunk []byte) {
 	t.summary.size += int64(len(chunk))
 	if t.broken == nil {
-		t.store("writing the body", t.draft.Body(chunk))
+		t.store(t.draft.Body(chunk))
 	}
 }
 
-// store remembers a failure in storing the message until somebody asks.
-func (t *transaction) store(doing string, err error) {
+// store takes the error of an attempt to store something and remembers it until
+// somebody asks for the verdict.
+func (t *transaction) store(err error) {
 	if err != nil {
-		t.fail(spoolFailure(doing, err))
+		t.fail(&failure{CauseSpool, err})
 	}
 }
 
@@ -110,7 +111,7 @@ func (t *transaction) ask(ctx context.Context, log *slog.Logger) (*ampdp.Reply, 
 	}
 	message, err := t.draft.Seal()
 	if err != nil {
-		return nil, spoolFailure("completing the mail file", err)
+		return nil, &failure{CauseSpool, err}
 	}
 	waiting := time.Now()
 	if err := f.slots.acquire(ctx, f.opt.MaxWait); err != nil {

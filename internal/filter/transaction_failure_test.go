@@ -1,0 +1,396 @@
+package filter
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
+	"github.com/amavis-milter/amavis-milter/milter"
+)
+
+// unscanned are the changes of a message of send that passes unscanned.
+func unscanned(c Cause) []milter.Change {
+	return []milter.Change{
+		milter.DeleteHeader{Index: 1, Name: "X-Amavis-Milter-Unscanned"},
+		milter.AddHeader{Name: "X-Amavis-Milter-Unscanned", Value: string(c)},
+	}
+}
+
+// Each way in which a message cannot be scanned, by default and when everything is
+// to pass.
+func TestFailures(t *testing.T) {
+	everything := OnFailure{}
+	for _, c := range Causes() {
+		everything[c] = ActionAccept
+	}
+	for _, c := range []struct {
+		name    string
+		handler ampdptest.Handler
+		change  func(*Options)
+		before  func(*bench)                     // the message begins
+		during  func(*bench, milter.Transaction) // after the header, before the body
+		cause   Cause
+		passes  bool
+		level   string
+		logged  string
+	}{
+		{
+			name: "nobody listens", handler: ampdptest.Continue(), change: func(o *Options) { o.RetryTime = 0 },
+			before: func(b *bench) { b.amavisd.Stop() }, cause: CauseUnavailable, passes: true, level: "WARN", logged: "amavisd.sock",
+		},
+		{
+			name: "it hangs up again and again", handler: ampdptest.HangUp(),
+			cause: CauseUnavailable, passes: true, level: "WARN", logged: "gave up after 4 whole requests",
+		},
+		{
+			name: "it hangs up, and would deliver", handler: ampdptest.HangUp(), change: func(o *Options) { o.DeliveryCareOf = ampdp.CareOfServer },
+			cause: CauseUnavailable, passes: true, level: "WARN", logged: "may have delivered",
+		},
+		{
+			name: "no reply within the timeout", handler: ampdptest.Hang(), change: func(o *Options) { o.Scanners[0].Timeout = 50 * time.Millisecond },
+			cause: CauseTimeout, passes: true, level: "WARN", logged: "timeout",
+		},
+		{
+			name: "no reply before the deadline", handler: ampdptest.Hang(), change: func(o *Options) { o.Deadline = 50 * time.Millisecond },
+			cause: CauseTimeout, passes: true, level: "WARN", logged: "timeout",
+		},
+		{
+			name: "the reply breaks off behind its edits", handler: ampdptest.RawThenHangUp("log_id=1\r\naddheader=X-A b\r\nreturn_value=continue\r\n"),
+			cause: CauseMalformed, passes: true, level: "WARN", logged: "breaks off",
+		},
+		{
+			name: "the reply is no reply", handler: ampdptest.Raw("HTTP/1.1 400 Bad Request\r\n\r\n"),
+			cause: CauseMalformed, passes: true, level: "WARN", logged: "malformed",
+		},
+		{
+			name: "no slot", handler: ampdptest.Continue(), change: func(o *Options) { o.MaxConns, o.MaxWait = 1, 0 },
+			before: func(b *bench) { b.slots.acquire(b.t.Context(), 0) }, cause: CauseBusy, passes: true, level: "WARN", logged: "all 1 are in use",
+		},
+		{
+			name: "no slot before the deadline", handler: ampdptest.Continue(), change: func(o *Options) { o.MaxConns, o.Deadline = 1, 50*time.Millisecond },
+			before: func(b *bench) { b.slots.acquire(b.t.Context(), 0) }, cause: CauseBusy, passes: true, level: "WARN", logged: "all 1 are in use",
+		},
+		{
+			name: "no spool directory", handler: ampdptest.Continue(), before: func(b *bench) { b.spool.Close() },
+			cause: CauseSpool, passes: true, level: "ERROR", logged: "the spool is closed",
+		},
+		{
+			name: "the spool fails in mid-message", handler: ampdptest.Continue(), during: func(b *bench, _ milter.Transaction) { b.spool.Close() },
+			cause: CauseSpool, passes: true, level: "ERROR", logged: "removed",
+		},
+		{
+			name: "the mail file is changed behind our back", handler: func(c *ampdptest.Conn) {
+				if r, err := c.ReadRequest(); err == nil {
+					os.Truncate(r.Get("mail_file"), 3)
+				}
+			},
+			cause: CauseSpool, passes: true, level: "ERROR", logged: "changed by somebody else",
+		},
+		{
+			name: "a header beyond the limit", handler: ampdptest.Continue(),
+			during: func(_ *bench, tx milter.Transaction) { tx.Header("X-Big", strings.Repeat("x", MaxHeaderBytes)) },
+			cause:  causeHeader, level: "WARN", logged: "more than 8388608 bytes",
+		},
+		{
+			name: "a header beyond the limit, and no spool", handler: ampdptest.Continue(), before: func(b *bench) { b.spool.Close() },
+			during: func(_ *bench, tx milter.Transaction) { tx.Header("X-Big", strings.Repeat("x", MaxHeaderBytes)) },
+			cause:  causeHeader, level: "WARN", logged: "more than 8388608 bytes",
+		},
+		{
+			name: "a request that cannot be made", handler: ampdptest.Continue(), change: func(o *Options) { o.DeliveryCareOf = "nobody" },
+			cause: causeRequest, level: "ERROR", logged: "delivery_care_of",
+		},
+	} {
+		for _, pass := range []bool{false, true} {
+			name := c.name
+			if pass {
+				name += ", everything passes"
+			}
+			t.Run(name, func(t *testing.T) {
+				b := newBench(t, c.handler, func(o *Options) {
+					if pass {
+						o.OnFailure = everything
+					}
+					if c.change != nil {
+						c.change(o)
+					}
+				})
+				if c.before != nil {
+					c.before(b)
+				}
+				tx := b.Begin(testEnvelope())
+				tx.Header("Subject", " hello")
+				tx.Header("X-Amavis-Milter-Unscanned", " busy")
+				if c.during != nil {
+					c.during(b, tx)
+				}
+				tx.EndHeader()
+				tx.Body([]byte("line\r\n"))
+				v := tx.Verdict(t.Context())
+				b.checkEmpty("with the verdict")
+				tx.End(milter.Outcome{Sent: v})
+
+				what := "not scanned"
+				if pass && c.passes {
+					what = "UNSCANNED"
+					checkVerdict(t, v, milter.DispositionAccept, "", unscanned(c.cause)...)
+					c.level = "WARN"
+				} else {
+					checkVerdict(t, v, milter.DispositionTempFail, genericReply)
+				}
+				if lines := b.logged.lines("level="+c.level, what, "queue_id=415G78Xq012345", " cause="+string(c.cause)+" ", c.logged); len(lines) != 1 {
+					t.Errorf("log: %s", b.logged)
+				}
+				if got := b.summary(); !strings.HasPrefix(got, "level=INFO ") || !strings.Contains(got, " cause="+string(c.cause)+" ") {
+					t.Errorf("log line %s", got)
+				}
+			})
+		}
+	}
+}
+
+// Nothing is stored of a message that will not be scanned.
+func TestNothingIsStoredBeyondTheHeaderLimit(t *testing.T) {
+	b := newBench(t, ampdptest.Continue(), nil)
+	tx := b.Begin(testEnvelope())
+	tx.Header("X-Big", strings.Repeat("x", MaxHeaderBytes))
+	for range 4 {
+		tx.Body(bytes.Repeat([]byte("x"), 1<<20))
+	}
+	var size int64
+	for _, name := range b.files() {
+		if st, err := os.Stat(b.work + name); err == nil && st.Mode().IsRegular() {
+			size += st.Size()
+		}
+	}
+	if size > 1000 {
+		t.Errorf("%d bytes are stored", size)
+	}
+	tx.End(milter.Outcome{Err: milter.ErrAborted})
+	b.checkEmpty("after the end")
+}
+
+// When the MTA hangs up or the server ends, the wait ends, wherever it is.
+func TestVerdictEndsWithItsContext(t *testing.T) {
+	for _, cause := range []error{milter.ErrPeerGone, milter.ErrServerClosed} {
+		for name, set := range map[string]func(*bench){
+			"in the scan":       func(*bench) {},
+			"waiting to retry":  func(b *bench) { b.amavisd.Stop() },
+			"waiting for slots": func(b *bench) { b.slots.limit, b.slots.inUse = 1, 1 },
+		} {
+			t.Run(name+"/"+cause.Error(), func(t *testing.T) {
+				// An answer that lets all pass must not be given when nobody knows.
+				b := newBench(t, ampdptest.Hang(), func(o *Options) { o.OnFailure = PassOnFailure() })
+				set(b)
+				tx := b.Begin(testEnvelope())
+				send(tx)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				timer := time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
+				defer timer.Stop()
+				start := time.Now()
+				v := tx.Verdict(ctx)
+				if took := time.Since(start); took > 10*time.Second {
+					t.Errorf("it took %v", took)
+				}
+				b.checkEmpty("with the verdict")
+				checkVerdict(t, v, milter.DispositionTempFail, genericReply)
+				tx.End(milter.Outcome{Err: cause})
+				if got := b.summary(); !strings.HasPrefix(got, "level=WARN ") || !strings.Contains(got, " verdict=aborted ") ||
+					!strings.Contains(got, " wait=N scan=N ") || !strings.Contains(got, ` error="`+cause.Error()) {
+					t.Errorf("log line %s", got)
+				}
+			})
+		}
+	}
+}
+
+// A full disk is told as such, and to the log with its path.
+func TestDiskFull(t *testing.T) {
+	work := workDir(t)
+	mountTmpfs(t, work, "size=64k")
+	b := newBenchIn(t, work, ampdptest.Continue(), func(o *Options) { o.OnFailure = PassOnFailure() })
+	tx := b.Begin(testEnvelope())
+	tx.Header("Subject", " x")
+	for range 10 {
+		tx.Body(bytes.Repeat([]byte("x"), 60_000))
+	}
+	b.checkEmpty("after the failure, to give the space back,")
+	v := tx.Verdict(t.Context())
+	tx.End(milter.Outcome{Sent: v})
+	checkVerdict(t, v, milter.DispositionTempFail, "452 4.3.1 Insufficient system storage, try again later")
+	if lines := b.logged.lines("level=ERROR", "cause=spool", "email.txt", "no space left"); len(lines) != 1 {
+		t.Errorf("log: %s", b.logged)
+	}
+	if v := b.message(t.Context(), testEnvelope()); v.Disposition() != milter.DispositionAccept {
+		t.Errorf("the next message: %v %v", v.Disposition(), v.Reply())
+	}
+}
+
+// A directory that cannot be removed is told with its path, tried again at the
+// end, and changes nothing about the verdict.
+func TestRemovalFails(t *testing.T) {
+	needMount(t)
+	var busy string
+	b := newBench(t, func(c *ampdptest.Conn) {
+		r, err := c.ReadRequest()
+		if err != nil {
+			return
+		}
+		busy = filepath.Join(r.Get("tempdir"), "parts")
+		os.Mkdir(busy, 0o700)
+		if err := syscall.Mount("none", busy, "tmpfs", 0, "size=64k"); err != nil {
+			t.Error(err)
+		}
+		c.Send(ampdptest.Lines("return_value=continue"))
+	}, nil)
+	tx := b.Begin(testEnvelope())
+	send(tx)
+	v := tx.Verdict(t.Context())
+	if v.Disposition() != milter.DispositionAccept {
+		t.Errorf("verdict %v", v.Disposition())
+	}
+	if lines := b.logged.lines("level=ERROR", "queue_id=415G78Xq012345", "could not be removed", filepath.Dir(busy)); len(lines) != 1 {
+		t.Errorf("log: %s", b.logged)
+	}
+	if err := syscall.Unmount(busy, syscall.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	tx.End(milter.Outcome{Sent: v})
+	b.checkEmpty("after the end")
+}
+
+func needMount(t *testing.T) {
+	t.Helper()
+	mountTmpfs(t, t.TempDir(), "size=4k")
+}
+
+func mountTmpfs(t *testing.T, dir, options string) {
+	t.Helper()
+	if err := syscall.Mount("none", dir, "tmpfs", 0, options); err != nil {
+		t.Skipf("needs the right to mount a tmpfs (root with CAP_SYS_ADMIN): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// After a panic the session answers; we leave nothing behind and say so.
+func TestPanic(t *testing.T) {
+	b := newBench(t, ampdptest.Continue(), func(o *Options) { o.MaxConns = 1 })
+	b.scanners.list[0].doer = nil
+	tx := b.Begin(testEnvelope())
+	send(tx)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic")
+			}
+		}()
+		tx.Verdict(t.Context())
+	}()
+	b.checkEmpty("after a panic")
+	tx.End(milter.Outcome{Sent: milter.TempFail(replyUnavailable)})
+	if got := b.summary(); !strings.Contains(got, " verdict=tempfail ") || !strings.Contains(got, " cause=panic ") {
+		t.Error(got)
+	}
+	if b.slots.inUse != 0 {
+		t.Error("the slot is lost")
+	}
+}
+
+// Not more messages than slots are with amavisd, and all get there.
+func TestMaxConns(t *testing.T) {
+	var mu sync.Mutex
+	now, most := 0, 0
+	b := newBench(t, func(c *ampdptest.Conn) {
+		if _, err := c.ReadRequest(); err != nil {
+			return
+		}
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		runtime.Gosched()
+		mu.Lock()
+		now--
+		mu.Unlock()
+		c.Send(ampdptest.Lines("return_value=continue"))
+	}, func(o *Options) { o.MaxConns = 3 })
+	var messages sync.WaitGroup
+	for range 60 {
+		messages.Go(func() {
+			tx := b.Begin(testEnvelope())
+			send(tx)
+			v := tx.Verdict(t.Context())
+			tx.End(milter.Outcome{Sent: v})
+			if v.Disposition() != milter.DispositionAccept {
+				t.Errorf("verdict %v", v.Disposition())
+			}
+		})
+	}
+	messages.Wait()
+	b.checkEmpty("in the end")
+	if most > 3 {
+		t.Errorf("%d messages at a time", most)
+	}
+	if n := len(b.logged.lines("level=INFO", "verdict=accept")); n != 60 {
+		t.Errorf("%d lines for 60 messages", n)
+	}
+}
+
+// Hundreds of messages of all kinds leave no goroutine and no descriptor.
+func TestNoLeaks(t *testing.T) {
+	b := newBench(t, ampdptest.Script(ampdptest.HangUp(), ampdptest.Raw("x\r\n"), ampdptest.Continue()), func(o *Options) { o.MaxConns = 4 })
+	round := func() {
+		var messages sync.WaitGroup
+		for i := range 20 {
+			messages.Go(func() {
+				tx := b.Begin(testEnvelope())
+				send(tx)
+				switch i % 4 {
+				case 0:
+					tx.End(milter.Outcome{Err: milter.ErrAborted})
+					return
+				case 1:
+					tx.Verdict(canceled(milter.ErrPeerGone))
+				default:
+					tx.Verdict(t.Context())
+				}
+				tx.End(milter.Outcome{})
+			})
+		}
+		messages.Wait()
+		b.amavisd.AwaitIdle(t)
+	}
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skipf("needs /proc: %v", err)
+		}
+		return len(entries)
+	}
+	round()
+	goroutines, fds := runtime.NumGoroutine(), descriptors()
+	for range 20 {
+		round()
+	}
+	b.checkEmpty("in the end")
+	deadline := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > goroutines+2 || descriptors() > fds+2 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines and %d descriptors, %d and %d in the beginning", runtime.NumGoroutine(), descriptors(), goroutines, fds)
+		}
+		runtime.Gosched()
+	}
+}
