@@ -99,12 +99,13 @@ func (m *editMapper) changeHeader(e ampdp.ChangeHeader) {
 			return // ours, which the MTA has never seen
 		}
 	}
+	index = max(index, 1)
 	m.mark(e.Name)
 	if index > m.fields.count(e.Name) || m.deleted[key] {
 		m.add(milter.AddHeader{Name: e.Name, Value: e.Value})
 		return
 	}
-	m.add(milter.ChangeHeader{Index: max(index, 1), Name: m.fields.spelling(e.Name), Value: e.Value})
+	m.add(milter.ChangeHeader{Index: index, Name: m.fields.spelling(e.Name), Value: e.Value})
 }
 
 // xHeader makes sure that exactly one field of the X-header's name is there, and

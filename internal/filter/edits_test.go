@@ -88,8 +88,8 @@ func TestEdits(t *testing.T) {
 		},
 		{
 			"index 0 is the first", []string{"Subject"},
-			edits{ampdp.ChangeHeader{Index: 0, Name: "Subject", Value: "v"}},
-			changes{milter.ChangeHeader{Index: 1, Name: "Subject", Value: "v"}},
+			edits{ampdp.ChangeHeader{Index: 0, Name: "Subject", Value: "v"}, ampdp.ChangeHeader{Index: 0, Name: "X-A", Value: "w"}},
+			changes{milter.ChangeHeader{Index: 1, Name: "Subject", Value: "v"}, milter.AddHeader{Name: "X-A", Value: "w"}},
 		},
 		{
 			"our Received field is not the MTA's: index 1 is dropped, the others are one lower", []string{"Received", "received", "Subject"},
@@ -229,6 +229,7 @@ func FuzzEdits(f *testing.F) {
 	f.Add("Received,Received,X-Amavis-Milter-Unscanned", []byte("d\x02\x02c\x01\x02d\x01\x03"))
 	f.Add("Subject", []byte("a\x00\x00i\x00\x00c\x05\x01"))
 	f.Add("", []byte("d\x01\x00d\x01\x00"))
+	f.Add("Subject", []byte("c\x00\x04"))
 	names := []string{"X-VIRUS-scanned", "subject", "received", "x-amavis-milter-unscanned", "X-New"}
 	f.Fuzz(func(t *testing.T, header string, script []byte) {
 		var own []string
