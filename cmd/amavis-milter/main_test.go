@@ -88,7 +88,8 @@ func (s *site) command(args ...string) *exec.Cmd {
 
 func program(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), programVariable+"=1")
+	// The race detector would hold up each exit by a second.
+	cmd.Env = append(os.Environ(), programVariable+"=1", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -115,7 +116,12 @@ type process struct {
 // start runs the program in the foreground until it serves.
 func (s *site) start(args ...string) *process {
 	s.t.Helper()
-	p := &process{site: s, cmd: s.command(append([]string{"-f"}, args...)...), ended: make(chan struct{})}
+	return s.run(s.command(append([]string{"-f"}, args...)...))
+}
+
+func (s *site) run(cmd *exec.Cmd) *process {
+	s.t.Helper()
+	p := &process{site: s, cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)

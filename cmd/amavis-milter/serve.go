@@ -30,7 +30,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	defer closeLog()
 	defer func() {
 		if err != nil && cfg.LogTarget == config.TargetSyslog {
-			log.Error("ended by an error", "err", err) // stderr gets it in any case
+			log.Error("ended by an error", "error", err) // stderr gets it in any case
 		}
 	}()
 	for _, warning := range cfg.Warnings {
@@ -142,20 +142,20 @@ func (p *place) give() error { return errors.Join(p.listener.Close(), p.pidFile.
 
 func (p *place) leave(log *slog.Logger) {
 	if err := p.give(); err != nil {
-		log.Warn("something is left behind", "err", err)
+		log.Warn("something is left behind", "error", err)
 	}
 }
 
 func closeSpool(store *spool.Spool, log *slog.Logger) {
 	if err := store.Close(); err != nil {
-		log.Error("spool directories are left behind; the next start removes them", "err", err)
+		log.Error("spool directories are left behind; the next start removes them", "error", err)
 	}
 }
 
 func filterOptions(cfg *config.Config, store *spool.Spool, log *slog.Logger) filter.Options {
 	hostname, err := os.Hostname()
 	if err != nil {
-		log.Warn("this host has no name: the Received field will say localhost where the MTA does not tell its own", "err", err)
+		log.Warn("this host has no name: the Received field will say localhost where the MTA does not tell its own", "error", err)
 		hostname = "localhost"
 	}
 	scanners := make([]*ampdp.Client, len(cfg.Amavisd))

@@ -139,6 +139,22 @@ func TestMessageInTheForeground(t *testing.T) {
 	}
 }
 
+// TestFewFiles: a hard limit that a busy MTA would reach is said at start.
+func TestFewFiles(t *testing.T) {
+	s := newSite(t, ampdptest.Continue())
+	for limit, warns := range map[int]bool{fewFiles - 1: true, fewFiles: false} {
+		limited := s.command("-f")
+		limited.Path = "/bin/sh"
+		limited.Args = append([]string{"sh", "-c", "ulimit -n " + strconv.Itoa(limit) + ` && exec "$@"`, "sh"}, limited.Args...)
+		p := s.run(limited)
+		if got := strings.Contains(p.log.String(), " warn few files may be open at once"); got != warns {
+			t.Errorf("limit %d: log:\n%s", limit, p.log.String())
+		}
+		p.signal(syscall.SIGTERM)
+		p.exits(0)
+	}
+}
+
 // TestUnpackedPartsAreRemoved: what amavisd's helpers unpack may have any mode, and
 // must go whether or not we changed our user.
 func TestUnpackedPartsAreRemoved(t *testing.T) {

@@ -15,7 +15,7 @@ has a unit, as in 90s, 10m, 1h.
 Examples:
   amavis-milter -g smmsp
       serve sendmail on the default sockets, in the background
-  amavis-milter -f -p inet:8899@127.0.0.1 -S local:/var/lib/amavis/amavisd.sock \
+  amavis-milter -f -p inet:8899@127.0.0.1 -S /var/lib/amavis/amavisd.sock \
       -w /var/lib/amavis/tmp -m 4 --on-failure busy=accept
       serve Postfix (smtpd_milters = inet:127.0.0.1:8899) in the foreground,
       scan four messages at once, pass those that no scanner has time for

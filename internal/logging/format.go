@@ -15,7 +15,7 @@ const QueueIDKey = "queue_id"
 
 // maxQueueID is how many bytes of a queue id are printed. Those of sendmail and
 // Postfix have at most 20.
-const maxQueueID = 64
+const maxQueueID = 256
 
 // cutMark ends what was cut because it was too long.
 const cutMark = "..."
