@@ -2,6 +2,7 @@ package logging
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,7 +59,7 @@ func receive(t *testing.T, l *net.UnixConn) string {
 }
 
 func handle(s *Syslog, message string) error {
-	return s.Handle(nil, slog.NewRecord(time.Now(), slog.LevelInfo, message, 0))
+	return s.Handle(context.Background(), slog.NewRecord(time.Now(), slog.LevelInfo, message, 0))
 }
 
 func TestSyslogPackets(t *testing.T) {
@@ -233,7 +234,7 @@ func TestSystemSyslog(t *testing.T) {
 	if len(s.sink.sockets) == 0 || s.sink.sockets[0] != "/dev/log" {
 		t.Errorf("got %v", s.sink.sockets)
 	}
-	if s.Enabled(nil, slog.LevelDebug) || !s.Enabled(nil, slog.LevelInfo) {
+	if s.Enabled(context.Background(), slog.LevelDebug) || !s.Enabled(context.Background(), slog.LevelInfo) {
 		t.Error("the level is not kept")
 	}
 }
