@@ -136,6 +136,31 @@ func TestScannerIsNotBuried(t *testing.T) {
 	}
 }
 
+// Many who give up at the same time bury a scanner once.
+func TestOneBurial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScanner{do: always(refused)}
+		r := newRig(retryTime, maxWait, f)
+		defer r.close()
+		causes := make(chan Cause)
+		for range 20 {
+			go func() { cause, _, _ := r.ask(t.Context()); causes <- cause }()
+		}
+		for range 20 {
+			if cause := <-causes; cause != CauseUnavailable {
+				t.Errorf("cause %q", cause)
+			}
+		}
+		if n := len(r.logged.lines("level=ERROR")); n != 1 {
+			t.Errorf("%d errors in the log: %s", n, r.logged)
+		}
+		time.Sleep(10*probeInterval + probeInterval/2)
+		if _, probes := f.asked(); probes != 10 {
+			t.Errorf("%d probes in 10 s", probes)
+		}
+	})
+}
+
 // Who came before the scanner's death has the whole retry time, and the first who
 // gets through brings the scanner back for all.
 func TestDeathDoesNotShortenOthers(t *testing.T) {

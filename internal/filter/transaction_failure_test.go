@@ -38,6 +38,7 @@ func TestFailures(t *testing.T) {
 		change  func(*Options)
 		before  func(*bench)                     // the message begins
 		during  func(*bench, milter.Transaction) // after the header, before the body
+		atEnd   func(*bench)                     // after the body
 		cause   Cause
 		passes  bool
 		level   string
@@ -88,6 +89,10 @@ func TestFailures(t *testing.T) {
 			cause: CauseSpool, passes: true, level: "ERROR", logged: "removed",
 		},
 		{
+			name: "the spool fails at the end", handler: ampdptest.Continue(), atEnd: func(b *bench) { b.spool.Close() },
+			cause: CauseSpool, passes: true, level: "ERROR", logged: "removed",
+		},
+		{
 			name: "the mail file is changed behind our back", handler: func(c *ampdptest.Conn) {
 				if r, err := c.ReadRequest(); err == nil {
 					os.Truncate(r.Get("mail_file"), 3)
@@ -135,6 +140,9 @@ func TestFailures(t *testing.T) {
 				}
 				tx.EndHeader()
 				tx.Body([]byte("line\r\n"))
+				if c.atEnd != nil {
+					c.atEnd(b)
+				}
 				v := tx.Verdict(t.Context())
 				b.checkEmpty("with the verdict")
 				tx.End(milter.Outcome{Sent: v})
