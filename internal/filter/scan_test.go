@@ -116,8 +116,8 @@ func newRig(retryTime, maxWait time.Duration, fakes ...*fakeScanner) *rig {
 }
 
 // ask sends one message through and returns the cause of its failure ("" if there
-// is none), the error, and how long it took.
-func (r *rig) ask(ctx context.Context) (Cause, error, time.Duration) {
+// is none), how long it took, and the error.
+func (r *rig) ask(ctx context.Context) (Cause, time.Duration, error) {
 	s := &scan{
 		scanners: r.scanners, req: &ampdp.Request{DeliveryCareOf: r.careOf},
 		clean: func() error { r.cleans++; return nil }, log: r.log, wait: r.wait,
@@ -126,12 +126,12 @@ func (r *rig) ask(ctx context.Context) (Cause, error, time.Duration) {
 	reply, err := s.do(ctx)
 	var f *failure
 	if errors.As(err, &f) {
-		return f.cause, err, time.Since(start)
+		return f.cause, time.Since(start), err
 	}
 	if (reply == nil) == (err == nil) {
 		panic("neither or both of reply and error")
 	}
-	return "", err, time.Since(start)
+	return "", time.Since(start), err
 }
 
 const (
@@ -174,7 +174,7 @@ func TestScan(t *testing.T) {
 				r := newRig(retryTime, maxWait, f)
 				defer r.close()
 				r.careOf = c.careOf
-				cause, err, took := r.ask(t.Context())
+				cause, took, err := r.ask(t.Context())
 				if cause != c.cause || cause == "" && err != nil || took < c.min || took > c.max {
 					t.Errorf("cause %q (%v) after %v, want %q after %v to %v", cause, err, took, c.cause, c.min, c.max)
 				}
@@ -246,7 +246,7 @@ func TestScanBudgets(t *testing.T) {
 					ctx, cancel = context.WithTimeout(ctx, c.deadline)
 					defer cancel()
 				}
-				if cause, err, took := r.ask(ctx); cause != c.cause || took != c.took {
+				if cause, took, err := r.ask(ctx); cause != c.cause || took != c.took {
 					t.Errorf("cause %q (%v) after %v, want %q after %v", cause, err, took, c.cause, c.took)
 				}
 			})
@@ -268,7 +268,7 @@ func TestScanTimeSpentScanningIsNoWaiting(t *testing.T) {
 		}
 		r := newRig(retryTime, maxWait, f)
 		defer r.close()
-		if cause, err, took := r.ask(t.Context()); cause != CauseUnavailable || took != 10*time.Minute+retryTime {
+		if cause, took, err := r.ask(t.Context()); cause != CauseUnavailable || took != 10*time.Minute+retryTime {
 			t.Errorf("cause %q (%v) after %v", cause, err, took)
 		}
 		if dead, _ := r.list[0].state(); dead {
@@ -300,7 +300,7 @@ func TestScanGoesToTheNextScanner(t *testing.T) {
 				f := [2]*fakeScanner{{do: c.first}, {do: c.second}}
 				r := newRig(retryTime, maxWait, f[:]...)
 				defer r.close()
-				cause, err, took := r.ask(t.Context())
+				cause, took, err := r.ask(t.Context())
 				if cause != c.cause || c.took >= 0 && took != c.took {
 					t.Errorf("cause %q (%v) after %v, want %q after %v", cause, err, took, c.cause, c.took)
 				}
@@ -327,7 +327,7 @@ func TestScanEndsWithItsContext(t *testing.T) {
 					defer r.close()
 					ctx, cancel := context.WithCancelCause(t.Context())
 					time.AfterFunc(7*time.Second, func() { cancel(cause) })
-					got, err, took := r.ask(ctx)
+					got, took, err := r.ask(ctx)
 					if got != "" || !errors.Is(err, cause) || took != 7*time.Second {
 						t.Errorf("cause %q, error %v after %v", got, err, took)
 					}

@@ -24,7 +24,7 @@ func TestDeadScanner(t *testing.T) {
 		r := newRig(retryTime, maxWait, f.until(back, refused))
 		defer r.close()
 
-		if cause, _, took := r.ask(t.Context()); cause != CauseUnavailable || took != retryTime {
+		if cause, took, _ := r.ask(t.Context()); cause != CauseUnavailable || took != retryTime {
 			t.Fatalf("first message: %q after %v", cause, took)
 		}
 		if n := len(r.logged.lines("level=ERROR", "scanner=unix:/scanner1", "amavisd runs", "refused_for=30s")); n != 1 {
@@ -35,7 +35,7 @@ func TestDeadScanner(t *testing.T) {
 			t.Errorf("%d probes within no time", probes)
 		}
 		for range 1000 {
-			if cause, err, took := r.ask(t.Context()); cause != CauseUnavailable || took != 0 || !errors.Is(err, errAllDead) {
+			if cause, took, err := r.ask(t.Context()); cause != CauseUnavailable || took != 0 || !errors.Is(err, errAllDead) {
 				t.Fatalf("later message: %q (%v) after %v", cause, err, took)
 			}
 		}
@@ -47,11 +47,11 @@ func TestDeadScanner(t *testing.T) {
 		if _, probes := f.asked(); probes != 30 {
 			t.Errorf("%d probes in 30.5 s", probes)
 		}
-		if cause, _, took := r.ask(t.Context()); cause != CauseUnavailable || took != 0 {
+		if cause, took, _ := r.ask(t.Context()); cause != CauseUnavailable || took != 0 {
 			t.Errorf("before the probe: %q after %v", cause, took)
 		}
 		time.Sleep(probeInterval)
-		if cause, err, took := r.ask(t.Context()); cause != "" || took != 0 {
+		if cause, took, err := r.ask(t.Context()); cause != "" || took != 0 {
 			t.Errorf("a second after its return: %q (%v) after %v", cause, err, took)
 		}
 		_, probes = f.asked()
@@ -78,7 +78,7 @@ func TestScannerRestart(t *testing.T) {
 		results := make(chan string, 50)
 		for range 50 {
 			go func() {
-				cause, err, took := r.ask(t.Context())
+				cause, took, err := r.ask(t.Context())
 				if err != nil || took > 12*time.Second {
 					results <- fmt.Sprint(cause, err, took)
 				}
@@ -220,7 +220,7 @@ func TestDeadScannerIsSkipped(t *testing.T) {
 		f[1].change(always(nil), func() bool { return true })
 		time.Sleep(probeInterval + time.Nanosecond)
 		tries, _ := f[0].asked()
-		if cause, err, took := r.ask(t.Context()); cause != "" || took != 0 {
+		if cause, took, err := r.ask(t.Context()); cause != "" || took != 0 {
 			t.Errorf("%q (%v) after %v", cause, err, took)
 		}
 		if again, _ := f[0].asked(); again != tries {
@@ -249,7 +249,7 @@ func TestCloseEndsProbers(t *testing.T) {
 func TestNoScanners(t *testing.T) {
 	r := newRig(retryTime, maxWait)
 	defer r.close()
-	if cause, err, _ := r.ask(t.Context()); cause != CauseUnavailable {
+	if cause, _, err := r.ask(t.Context()); cause != CauseUnavailable {
 		t.Errorf("%q (%v)", cause, err)
 	}
 }

@@ -138,8 +138,7 @@ func (b *bench) summary() string {
 
 func TestMessage(t *testing.T) {
 	var file []byte
-	var b *bench
-	b = newBench(t, func(c *ampdptest.Conn) {
+	b := newBench(t, func(c *ampdptest.Conn) {
 		r, err := c.ReadRequest()
 		if err != nil {
 			return
