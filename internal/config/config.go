@@ -138,13 +138,14 @@ func Parse(argv []string, env Env) (*Config, error) {
 	if len(argv) > 0 {
 		args = argv[1:]
 	}
-	d := &draft{Config: defaults(), env: env, given: map[string]bool{}}
+	d := &draft{Config: defaults(), env: env, given: map[string]bool{}, broken: map[string]bool{}}
 	d.dialect = dialect
 
 	for _, a := range d.scan(args) {
 		d.given[a.option.name] = true
 		if err := a.option.set(d, a.value); err != nil {
 			d.misuse("%s: %v", a.shown, err)
+			d.broken[a.option.name] = true
 		}
 	}
 	if d.Help || d.Version {
@@ -163,6 +164,7 @@ type draft struct {
 	*Config
 	env      Env
 	given    map[string]bool // long names of the options that were given
+	broken   map[string]bool // of those, the ones whose value was refused
 	problems []Problem
 
 	daemonize, debug, verbose, noXHeader, pass bool

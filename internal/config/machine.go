@@ -21,7 +21,7 @@ func (d *draft) checkMachine() {
 const maxID = 1<<32 - 2
 
 func (d *draft) checkAccounts() {
-	uid, known := d.env.Euid, true
+	uid, known := d.env.Euid, !d.broken["user"]
 	if d.User != "" {
 		uid, known = d.lookupUser("--user", d.User)
 	}
@@ -81,6 +81,9 @@ func (d *draft) lookupGroup(option, name string) {
 // checkSockets notes a scanner that is our own socket: each message would be sent
 // to ourselves.
 func (d *draft) checkSockets() {
+	if d.broken["socket"] || d.broken["amavisd-socket"] {
+		return // what is compared would not be what is meant
+	}
 	for _, s := range d.Amavisd {
 		if d.Socket.sameAs(s, d.env) {
 			d.wrongHere("-p/--socket %q and -S/--amavisd-socket %q are the same socket: write amavisd's own after -S", d.Socket.String(), s.String())
@@ -97,8 +100,12 @@ func (d *draft) checkSockets() {
 }
 
 // checkWorkDir notes a work directory that is not there. Its owner and mode are
-// looked at by the one who opens it.
+// looked at by the one who opens it. After another mistake the default may not be
+// what is meant, and nothing is said of it.
 func (d *draft) checkWorkDir() {
+	if d.broken["work-dir"] || !d.given["work-dir"] && len(d.problems) > 0 {
+		return
+	}
 	info, err := d.env.Stat(d.WorkDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"reflect"
 	"strings"
 	"testing"
@@ -165,5 +166,25 @@ func TestUsageExitCodeWins(t *testing.T) {
 func TestHelpWinsOverMistakes(t *testing.T) {
 	if c := parse(t, "--frobnicate", "-p", "nonsense", "-h", "--version"); !c.Help || c.Version {
 		t.Errorf("got %+v", c)
+	}
+}
+
+// TestDefaultsAreNotBlamed: a value that was refused is not replaced by the default
+// to complain about that as well.
+func TestDefaultsAreNotBlamed(t *testing.T) {
+	env := fakeEnv()
+	env.Euid = 0
+	env.Stat = func(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
+	for _, args := range []string{"-w amavis", "-w amavis --user a:b", "--user amavis -m x", "--user amavis -p x -S /var/amavis/amavis-milter.sock"} {
+		lines, _ := problems(t, env, strings.Fields(args)...)
+		for _, line := range lines {
+			if strings.Contains(line, "/var/amavis") || strings.Contains(args, "--user") && strings.Contains(line, "root") {
+				t.Errorf("%s: %s", args, line)
+			}
+		}
+	}
+	lines, _ := problems(t, env, "--user", "amavis", "-m", "x", "-w", "/gone")
+	if len(lines) != 2 {
+		t.Errorf("got %q", lines)
 	}
 }

@@ -18,6 +18,8 @@ const maxSocketPath = 107
 // the length bytes).
 const maxHostName = 253
 
+const socketForms = "write local:/PATH, inet:PORT@HOST or inet6:PORT@HOST"
+
 // Socket is a socket in the words of package net.
 type Socket struct {
 	// Network is "unix", "tcp4" or "tcp6"; "tcp" stands for every address of both
@@ -57,8 +59,11 @@ const (
 // legal but risky.
 func parseSocket(spec string, role socketRole, lookupPort func(network, service string) (int, error)) (s Socket, warning string, err error) {
 	scheme, rest, found := strings.Cut(spec, ":")
-	if strings.HasPrefix(spec, "/") || !found {
+	switch {
+	case strings.HasPrefix(spec, "/"):
 		scheme, rest = "local", spec
+	case !found:
+		return Socket{}, "", fmt.Errorf("%q is no socket: %s", spec, socketForms)
 	}
 	// libmilter does not look at the case of the scheme.
 	switch scheme = strings.ToLower(scheme); scheme {
@@ -67,7 +72,7 @@ func parseSocket(spec string, role socketRole, lookupPort func(network, service 
 	case "inet", "inet6":
 		s, warning, err = parseInet(scheme, rest, role, lookupPort)
 	default:
-		err = fmt.Errorf("%q: unknown kind of socket: write local:/PATH, inet:PORT@HOST or inet6:PORT@HOST", spec)
+		err = fmt.Errorf("%q: unknown kind of socket: %s", spec, socketForms)
 	}
 	return s, warning, err
 }

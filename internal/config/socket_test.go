@@ -58,17 +58,17 @@ func TestParseSocketEveryAddress(t *testing.T) {
 
 func TestParseSocketMistakes(t *testing.T) {
 	tests := []struct{ spec, want string }{
-		{"", `the path is missing: write local:/PATH`},
-		{"local:", `the path is missing`},
+		{"", `"" is no socket: write local:/PATH, inet:PORT@HOST or inet6:PORT@HOST`},
+		{"local:", `the path is missing: write local:/PATH`},
 		{"local:run/a.sock", `"run/a.sock" is not an absolute path: write local:/PATH`},
-		{"amavisd.sock", `"amavisd.sock" is not an absolute path`},
+		{"amavisd.sock", `"amavisd.sock" is no socket: write local:/PATH`},
 		{"unix:@abstract", `is not an absolute path`},
 		{"local:/run/", `"/run/" is a directory`},
 		{"local:/run/a\nb", `"/run/a\nb" has characters that cannot be printed`},
 		{"local:/run/a\xff", `cannot be printed`},
 		{"local:/" + strings.Repeat("x", maxSocketPath), `has 108 bytes, a local socket at most 107: write a shorter path`},
 		{"tcp:127.0.0.1:25", `unknown kind of socket: write local:/PATH, inet:PORT@HOST or inet6:PORT@HOST`},
-		{"25@host", `is not an absolute path`},
+		{"25@host", `"25@host" is no socket: write local:/PATH, inet:PORT@HOST`},
 		{"inet:127.0.0.1:10024", `"inet:127.0.0.1:10024" is Postfix's order: write "inet:10024@127.0.0.1"`},
 		{"inet:[::1]:10024", `write "inet:10024@[::1]"`},
 		{"inet::10024", `write "inet:10024@127.0.0.1"`},
