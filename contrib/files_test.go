@@ -118,19 +118,19 @@ print join("\n", $value, $unix_socketname, $interface_policy{SOCK}, $policy_bank
 	}
 }
 
-// TestSendmailSnippet expands the file with the quotes, and the comment character,
-// of sendmail's own m4 files.
+// TestSendmailSnippet expands the file as sendmail's own m4 files do, for which #
+// does not begin a comment.
 func TestSendmailSnippet(t *testing.T) {
 	const file = "sendmail/amavis-milter.m4"
 	for define, want := range map[string]string{
-		"": "milter-amavis|S=local:/var/amavis/amavis-milter.sock, F=T, T=S:10m;R:10m;E:10m\n",
-		"define(`AMAVIS_MILTER_SOCKET', `inet:10025@scanner.example.com')dnl\n": "milter-amavis|S=inet:10025@scanner.example.com, F=T, T=S:10m;R:10m;E:10m\n",
+		"": "milter-amavis|S=local:/var/amavis/amavis-milter.sock, F=T, T=S:10m;R:10m;E:10m|\n",
+		"define(`AMAVIS_MILTER_SOCKET', `inet:10025@scanner.example.com')dnl\n": "milter-amavis|S=inet:10025@scanner.example.com, F=T, T=S:10m;R:10m;E:10m|\n",
 	} {
 		if _, err := exec.LookPath("m4"); err != nil {
 			t.Skip("needs m4 (Debian package m4)")
 		}
 		cmd := exec.Command("m4", "-")
-		cmd.Stdin = strings.NewReader("define(`INPUT_MAIL_FILTER', `$1|$2')dnl\n" + define + "include(`" + file + "')dnl\n")
+		cmd.Stdin = strings.NewReader("changecom()define(`INPUT_MAIL_FILTER', `$1|$2|')dnl\n" + define + "include(`" + file + "')dnl\n")
 		if out, err := cmd.CombinedOutput(); err != nil || string(out) != want {
 			t.Errorf("got %v %q, want %q", err, out, want)
 		}
