@@ -97,9 +97,14 @@ func asFailure(err error) *failure {
 	return &failure{causeRequest, err}
 }
 
-// verdict is the one place where a failure becomes a verdict.
-func (o OnFailure) verdict(f *failure, fields *headerFields, xHeader HeaderField) milter.Verdict {
-	switch o.action(f.cause) {
+// verdict is the one place where a failure becomes a verdict. Quarantine is a
+// tempfail where the MTA has none: without one the message would just pass.
+func (o OnFailure) verdict(f *failure, canQuarantine bool, fields *headerFields, xHeader HeaderField) milter.Verdict {
+	action := o.action(f.cause)
+	if action == ActionQuarantine && !canQuarantine {
+		action = ActionTempFail
+	}
+	switch action {
 	case ActionAccept:
 		return milter.Accept(unscannedChanges(f.cause, fields, xHeader)...)
 	case ActionQuarantine:

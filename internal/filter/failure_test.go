@@ -72,9 +72,16 @@ func TestFailureVerdict(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name+"/"+string(r.cause), func(t *testing.T) {
-			got := r.onFailure.verdict(&failure{r.cause, r.err}, fields, DefaultXHeader)
+			got := r.onFailure.verdict(&failure{r.cause, r.err}, true, fields, DefaultXHeader)
 			checkVerdict(t, got, r.disposition, r.reply, r.changes...)
 		})
+	}
+	// An MTA without a quarantine.
+	for _, c := range Causes() {
+		got := OnFailure{c: ActionQuarantine}.verdict(&failure{c, other}, false, fields, DefaultXHeader)
+		checkVerdict(t, got, milter.DispositionTempFail, genericReply)
+		got = OnFailure{c: ActionAccept}.verdict(&failure{c, other}, false, fields, DefaultXHeader)
+		checkVerdict(t, got, milter.DispositionAccept, "", marked(c)...)
 	}
 }
 

@@ -131,7 +131,7 @@ func (t *transaction) ask(ctx context.Context, log *slog.Logger) (*ampdp.Reply, 
 
 // failureVerdict answers a message that was not scanned and tells the log why.
 func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdict, Cause) {
-	verdict := t.filter.opt.OnFailure.verdict(f, &t.fields, t.filter.opt.XHeader)
+	verdict := t.filter.opt.OnFailure.verdict(f, t.env.CanQuarantine, &t.fields, t.filter.opt.XHeader)
 	level, what := slog.LevelWarn, "the message was not scanned"
 	switch {
 	case verdict.Disposition() == milter.DispositionAccept:
