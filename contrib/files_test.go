@@ -123,8 +123,8 @@ print join("\n", $value, $unix_socketname, $interface_policy{SOCK}, $policy_bank
 func TestSendmailSnippet(t *testing.T) {
 	const file = "sendmail/amavis-milter.m4"
 	for define, want := range map[string]string{
-		"": "milter-amavis|S=local:/var/amavis/amavis-milter.sock, F=T, T=S:10m;R:10m;E:10m|\n",
-		"define(`AMAVIS_MILTER_SOCKET', `inet:10025@scanner.example.com')dnl\n": "milter-amavis|S=inet:10025@scanner.example.com, F=T, T=S:10m;R:10m;E:10m|\n",
+		"": "milter-amavis|S=local:/var/amavis/amavis-milter.sock, F=T, T=S:10m;R:10m;E:10m|",
+		"define(`AMAVIS_MILTER_SOCKET', `inet:10025@scanner.example.com')dnl\n": "milter-amavis|S=inet:10025@scanner.example.com, F=T, T=S:10m;R:10m;E:10m|",
 	} {
 		if _, err := exec.LookPath("m4"); err != nil {
 			t.Skip("needs m4 (Debian package m4)")
