@@ -44,10 +44,14 @@ var (
 // pamFiles let root become anyone, and nobody anyone else: Debian makes its own
 // in maintainer scripts.
 var pamFiles = map[string]string{
-	"/etc/pam.d/su":    "auth sufficient pam_rootok.so\nauth required pam_deny.so\naccount required pam_permit.so\nsession required pam_permit.so\n",
-	"/etc/pam.d/su-l":  "auth sufficient pam_rootok.so\nauth required pam_deny.so\naccount required pam_permit.so\nsession required pam_permit.so\n",
-	"/etc/pam.d/other": "auth required pam_deny.so\naccount required pam_deny.so\npassword required pam_deny.so\nsession required pam_deny.so\n",
+	"/etc/pam.d/su":        pamRootOnly,
+	"/etc/pam.d/su-l":      pamRootOnly,
+	"/etc/pam.d/runuser":   pamRootOnly,
+	"/etc/pam.d/runuser-l": pamRootOnly,
+	"/etc/pam.d/other":     "auth required pam_deny.so\naccount required pam_deny.so\npassword required pam_deny.so\nsession required pam_deny.so\n",
 }
+
+const pamRootOnly = "auth sufficient pam_rootok.so\nauth required pam_deny.so\naccount required pam_permit.so\nsession required pam_permit.so\n"
 
 // directories are made by Debian's maintainer scripts, or by tmpfiles.
 var directories = []struct {
@@ -62,6 +66,7 @@ var directories = []struct {
 	{"/var/lib/amavis/tmp", 0o750, amavisUID, amavisGID},
 	{"/var/lib/amavis/db", 0o750, amavisUID, amavisGID},
 	{"/var/lib/amavis/virusmails", 0o750, amavisUID, amavisGID},
+	{"/var/amavis", 0o750, amavisUID, amavisGID},
 	{"/var/lib/clamav", 0o755, clamavUID, clamavGID},
 	{"/var/lib/sendmail", 0o755, 0, 0},
 	{"/var/spool/mqueue", 0o700, 0, 0},

@@ -34,23 +34,27 @@ var (
 $final_virus_destiny = $final_banned_destiny = $final_spam_destiny = D_REJECT;
 `}
 
-	// Extensions gives each recipient a treatment of his own: bad mail goes to
-	// user+virus and user+spam, one recipient is never bothered, one wants spam,
-	// one nothing bad.
+	// Extensions gives each recipient a treatment of its own: one gets viruses at
+	// an address with an extension, one spam, one gets all as it is, the others
+	// nothing bad.
 	Extensions = Profile{"address extensions", `
 $recipient_delimiter = '+';
-@addr_extension_virus_maps = ('virus');
-@addr_extension_spam_maps = ('spam');
+@addr_extension_virus_maps = ({ 'victim@lab.test' => 'virus' });
+@addr_extension_spam_maps = ({ 'extended@lab.test' => 'spam' });
 $final_virus_destiny = $final_banned_destiny = D_DISCARD;
 $final_spam_destiny = D_DISCARD;
 @virus_lovers_maps = ({ 'victim@lab.test' => 1, 'lover@lab.test' => 1 });
+$X_HEADER_TAG = '';  # so that the milter's own field shows
 @spam_lovers_maps = ({ 'extended@lab.test' => 1, 'lover@lab.test' => 1 });
-@spam_kill_level_maps = (6.31);
 `}
 )
 
-// labConf makes amavisd fit a machine without a network, and talkative.
+// labConf turns scanning on, as Debian tells its administrators to do, and makes
+// amavisd fit a machine without a network, and talkative.
 const labConf = `use strict;
+@bypass_virus_checks_maps = ();
+@bypass_spam_checks_maps = ();
+$virus_admin = undef;
 $log_level = 3;
 $max_servers = 4;
 $max_requests = 20;
@@ -93,9 +97,9 @@ func StartAmavisd(snippet string, profile Profile) (*Amavisd, error) {
 		return nil, fmt.Errorf("configuring amavisd: %w", err)
 	}
 	err = writeFiles(map[string]string{
-		filepath.Join(amavisConf, "50-user"):    string(text),
-		filepath.Join(amavisConf, "60-lab"):     labConf + "1;\n",
-		filepath.Join(amavisConf, "70-profile"): "use strict;\n" + profile.Conf + "1;\n",
+		filepath.Join(amavisConf, "60-milter"):  string(text),
+		filepath.Join(amavisConf, "70-lab"):     labConf + "1;\n",
+		filepath.Join(amavisConf, "80-profile"): "use strict;\n" + profile.Conf + "1;\n",
 		"/etc/spamassassin/local.cf":            spamAssassinConf,
 	})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 const MTAAddress = HostAddress + ":25"
 
 // sendmailMC is a usual sendmail.mc of Debian that sends everything on to the
-// sink. What an administrator adds for us comes from the source tree: FILTER.
+// sink. What an administrator adds for us is the one line that includes our file.
 const sendmailMC = `divert(-1)
 include(` + "`/usr/share/sendmail/cf/m4/cf.m4'" + `)
 divert(0)dnl
@@ -39,7 +39,7 @@ define(` + "`confTO_IDENT', `0'" + `)dnl
 define(` + "`confPRIVACY_FLAGS', `noetrn'" + `)dnl
 define(` + "`confDONT_BLAME_SENDMAIL', `GroupReadableKeyFile'" + `)dnl
 define(` + "`confMILTER_LOG_LEVEL', `9'" + `)dnl
-FILTER
+include(` + "`/etc/mail/amavis-milter.m4'" + `)dnl
 MAILER(` + "`smtp'" + `)dnl
 `
 
@@ -50,9 +50,9 @@ func StartSendmail(filter string, sinkPort string) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configuring sendmail: %w", err)
 	}
-	mc := strings.NewReplacer("FILTER\n", string(definition)+"\n", "SINKPORT", sinkPort).Replace(sendmailMC)
 	err = writeFiles(map[string]string{
-		"/etc/mail/sendmail.mc":      mc,
+		"/etc/mail/sendmail.mc":      strings.ReplaceAll(sendmailMC, "SINKPORT", sinkPort),
+		"/etc/mail/amavis-milter.m4": string(definition),
 		"/etc/mail/service.switch":   "hosts files\naliases files\n",
 		"/etc/mail/local-host-names": Host + "\n",
 		// Debian's build answers a bare CR or LF with 421 unless told otherwise.

@@ -1,0 +1,171 @@
+// Package e2e holds the tests that run the built program among real mail
+// servers: sendmail, amavisd with SpamAssassin, and clamd, in a private lab.
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
+)
+
+// modeVar says whether these tests run: "run" runs those that the machine allows,
+// "require" (and CI=true) fails if it does not allow all. Without it they are
+// skipped: they fetch packages and take a while.
+const modeVar = "AMAVIS_MILTER_E2E"
+
+// openFiles is the limit of descriptors that the tests with thousands of
+// connections need.
+const openFiles = 65536
+
+var (
+	module  string // the source tree
+	binary  string // the program under test
+	contrib string // what an administrator would install
+	noLab   string // why there is no lab; empty if there is one
+	noRun   string // why nothing runs; empty if it does
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	mode := os.Getenv(modeVar)
+	require := mode == "require" || os.Getenv("CI") == "true"
+	if mode == "" && !require {
+		noRun = modeVar + " is not set; \"make e2e\" runs these tests"
+		return m.Run()
+	}
+	var err error
+	if module, err = filepath.Abs("../.."); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	contrib = filepath.Join(module, "contrib")
+	binary = filepath.Join(module, "build/lab/bin/amavis-milter")
+	if !lab.Inside() {
+		if err := build(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+	}
+	raiseOpenFiles()
+	config := lab.Config{Module: module, Cache: filepath.Join(module, "build/lab"), Progress: os.Stderr}
+	code, err := lab.Run(context.Background(), config, func() int {
+		code := m.Run()
+		if err := closePipeline(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: closing the lab:", err)
+			code = max(code, 1)
+		}
+		return code
+	})
+	var missing *lab.MissingError
+	switch {
+	case err == nil:
+		return code
+	case errors.As(err, &missing) && !require:
+		noLab = "no lab on this machine, it lacks: " + missing.What
+		fmt.Fprintln(os.Stderr, "e2e:", noLab)
+		return m.Run()
+	default:
+		fmt.Fprintln(os.Stderr, "e2e: no lab on this machine, and these tests are required:", err)
+		return 1
+	}
+}
+
+// build compiles the program under test as the Makefile does.
+func build() error {
+	if err := os.MkdirAll(filepath.Dir(binary), 0o755); err != nil {
+		return fmt.Errorf("building the program: %w", err)
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, "./cmd/amavis-milter")
+	cmd.Dir = module
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building the program: %w: %s", err, out)
+	}
+	return nil
+}
+
+// raiseOpenFiles raises the limit of descriptors, also for the program under
+// test, as far as we may.
+func raiseOpenFiles() {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil || limit.Max >= openFiles && limit.Cur >= openFiles {
+		return
+	}
+	wanted := syscall.Rlimit{Cur: openFiles, Max: max(openFiles, limit.Max)}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &wanted) != nil {
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: limit.Max, Max: limit.Max})
+	}
+}
+
+// needProgram skips a test where nothing is to run.
+func needProgram(t *testing.T) {
+	t.Helper()
+	if noRun != "" {
+		t.Skip(noRun)
+	}
+}
+
+// needLab skips a test where there is no lab, naming what is missing.
+func needLab(t *testing.T) {
+	t.Helper()
+	needProgram(t)
+	if noLab != "" {
+		t.Skip(noLab)
+	}
+}
+
+// The pipeline that the tests share; amavisd is restarted for another profile.
+var shared struct {
+	sync.Mutex
+	pipeline *lab.Pipeline
+	profile  string
+	err      error // why there is none
+}
+
+// withProfile returns the pipeline, started if need be, with amavisd in a
+// profile.
+func withProfile(t *testing.T, profile lab.Profile) *lab.Pipeline {
+	t.Helper()
+	needLab(t)
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.err != nil {
+		t.Fatal("the pipeline failed before: ", shared.err)
+	}
+	var err error
+	began := time.Now()
+	switch {
+	case shared.pipeline == nil:
+		shared.pipeline, err = lab.StartPipeline(contrib, binary, profile)
+	case shared.profile != profile.Name:
+		err = shared.pipeline.UseProfile(profile)
+	default:
+		return shared.pipeline
+	}
+	if err != nil {
+		shared.err = err
+		t.Fatal(err)
+	}
+	shared.profile = profile.Name
+	t.Logf("amavisd in profile %q after %v", profile.Name, time.Since(began).Round(time.Millisecond))
+	return shared.pipeline
+}
+
+func closePipeline() error {
+	if shared.pipeline == nil {
+		return nil
+	}
+	return shared.pipeline.Close()
+}
