@@ -97,6 +97,13 @@ func (s *Server) Pause(n int) error {
 	if err := s.listener.SetDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
+	// One Accept may still be on its way.
+	for !s.parked && s.listener != nil {
+		s.changed.Wait()
+	}
+	if s.listener == nil {
+		return net.ErrClosed
+	}
 	return s.backlog(n)
 }
 
@@ -110,9 +117,12 @@ func (s *Server) Resume() error {
 	if err := s.backlog(syscall.SOMAXCONN); err != nil {
 		return err
 	}
+	if err := s.listener.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
 	s.paused = false
 	s.changed.Broadcast()
-	return s.listener.SetDeadline(time.Time{})
+	return nil
 }
 
 // backlog changes the backlog of the listener: listen(2) may be called again.
@@ -151,6 +161,9 @@ func (s *Server) accept(l net.Listener, stopped <-chan struct{}) {
 func (s *Server) awaitResume(stopped <-chan struct{}) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.parked = true
+	s.changed.Broadcast()
+	defer func() { s.parked = false }()
 	for {
 		select {
 		case <-stopped:

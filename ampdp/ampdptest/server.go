@@ -20,11 +20,12 @@ type Server struct {
 	network, address string
 
 	mu       sync.Mutex
-	changed  *sync.Cond // requests, conns or accepted changed
+	changed  *sync.Cond // broadcast when anything below changed
 	handler  Handler
 	listener stoppable // nil while stopped
 	stopped  chan struct{}
 	paused   bool
+	parked   bool // the accepting goroutine waits for Resume
 	conns    map[*Conn]struct{}
 	accepted int
 	requests []*Request
