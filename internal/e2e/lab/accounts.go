@@ -111,3 +111,13 @@ func prepareAccounts() error {
 	}
 	return nil
 }
+
+// GiveToAmavis makes a directory the property of account amavis, so that a
+// program that runs as it (see StartForeground) can work there. It does nothing
+// for one who is not root.
+func GiveToAmavis(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return os.Chown(dir, amavisUID, amavisGID)
+}

@@ -1,0 +1,98 @@
+# What a contributor may do. The Go toolchain is all that must be there; "make
+# test" and "make demo" fetch what else they need (Debian, as root).
+
+GO            ?= go
+PREFIX        ?= /usr
+SBINDIR       ?= $(PREFIX)/sbin
+MANDIR        ?= $(PREFIX)/share/man
+SYSCONFDIR    ?= /etc
+INIT_SCRIPT   ?= no
+DESTDIR       ?=
+RUNTIME_DIR   ?= /var/amavis
+FUZZTIME      ?= 60s
+BENCH         ?= .
+
+VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+CONFIG_PKG     = github.com/amavis-milter/amavis-milter/internal/config
+LDFLAGS        = -X $(CONFIG_PKG).runtimeDir=$(RUNTIME_DIR)
+ifneq ($(VERSION),)
+LDFLAGS       += -X $(CONFIG_PKG).version=$(VERSION)
+endif
+
+# Tools are run at these versions without being in go.mod.
+STATICCHECK    = honnef.co/go/tools/cmd/staticcheck@v0.6.1
+GOVULNCHECK    = golang.org/x/vuln/cmd/govulncheck@v1.1.4
+
+SCRIPTS        = internal/e2e/scripts
+
+.PHONY: all build test unit race fuzz lint vuln e2e demo bench man install clean FORCE
+all: build
+
+# build: the program, bin/amavis-milter.
+build: bin/amavis-milter
+
+bin/amavis-milter: FORCE
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/amavis-milter
+
+# test: everything that says whether the program is right, the real mail servers
+# included. What the machine lacks is installed (apt, root) or named.
+test:
+	@GO='$(GO)' $(SCRIPTS)/test
+
+# unit: go vet, all tests but the end-to-end ones, with the seeds of the fuzz tests.
+unit:
+	$(GO) vet ./...
+	$(GO) test ./...
+
+# race: the same under the race detector; it needs a C compiler.
+race:
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+# fuzz: each fuzz test for FUZZTIME.
+fuzz:
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' $(SCRIPTS)/fuzz
+
+# lint: formatting, go vet, staticcheck, go.mod, shell scripts.
+lint:
+	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' $(SCRIPTS)/lint
+
+# vuln: known vulnerabilities in what we use.
+vuln:
+	@GO='$(GO)' GOVULNCHECK='$(GOVULNCHECK)' $(SCRIPTS)/vuln
+
+# e2e: the program among real sendmail, amavisd, SpamAssassin and clamd.
+e2e:
+	AMAVIS_MILTER_E2E=$${AMAVIS_MILTER_E2E:-run} $(GO) test -count=1 -timeout 15m ./internal/e2e/...
+
+# demo: the same for the eyes. It ends by itself and leaves nothing behind but
+# Debian's packages, unpacked below build/.
+demo: build
+	@mkdir -p build/demo
+	@CGO_ENABLED=0 $(GO) build -o build/demo/demo ./internal/e2e/demo
+	@build/demo/demo -module . -binary bin/amavis-milter
+
+# bench: benchmarks with allocations; compare runs with benchstat.
+bench:
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# man: the manual page as text, build/amavis-milter.txt, after checking it.
+man:
+	@$(SCRIPTS)/man docs/amavis-milter.8 build/amavis-milter.txt
+
+# install: the program and its manual page; INIT_SCRIPT=yes for the init script
+# and its settings as well (settings that are there are kept).
+install: build
+	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8'
+	install -m 755 bin/amavis-milter '$(DESTDIR)$(SBINDIR)/amavis-milter'
+	install -m 644 docs/amavis-milter.8 '$(DESTDIR)$(MANDIR)/man8/amavis-milter.8'
+ifeq ($(INIT_SCRIPT),yes)
+	install -d '$(DESTDIR)$(SYSCONFDIR)/init.d' '$(DESTDIR)$(SYSCONFDIR)/sysconfig'
+	sed 's|^RUNTIME_DIR=.*|RUNTIME_DIR=$(RUNTIME_DIR)|' contrib/init.d/amavis-milter > bin/amavis-milter.init
+	install -m 755 bin/amavis-milter.init '$(DESTDIR)$(SYSCONFDIR)/init.d/amavis-milter'
+	test -e '$(DESTDIR)$(SYSCONFDIR)/sysconfig/amavis' || \
+		install -m 644 contrib/sysconfig/amavis '$(DESTDIR)$(SYSCONFDIR)/sysconfig/amavis'
+endif
+
+# clean: removes what was built, and the unpacked packages.
+clean:
+	rm -rf bin build
