@@ -17,14 +17,18 @@ const (
 	// directory: it takes that one a few milliseconds.
 	lockTimeout = 5 * time.Second
 
+	// removeTimeout is how long an instance that ends waits for it.
+	removeTimeout = 500 * time.Millisecond
+
 	// lockPoll is how often we try: flock(2) knows no time limit.
 	lockPoll = 10 * time.Millisecond
 )
 
 // directory is an open directory in which a name is looked at, removed and made
 // anew as one step, for instances that start at the same time take turns by
-// flock(2) on it. Being open, it stays the same directory after the process has
-// changed its user, its root or its mind about relative paths.
+// flock(2) on it. Who may read the directory could hold that lock for ever: that
+// keeps an instance from starting, but not from ending. Being open, it stays the
+// same directory after the process has changed its user or working directory.
 type directory struct {
 	file *os.File
 	path string
@@ -67,9 +71,10 @@ func place(path, option string) (*placed, error) {
 
 func (d *directory) fd() int { return int(d.file.Fd()) }
 
-// lock keeps other instances out of the directory until unlock.
-func (d *directory) lock() error {
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(lockPoll) {
+// lock keeps other instances out of the directory until unlock; it waits for them
+// until a time has passed.
+func (d *directory) lock(timeout time.Duration) error {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(lockPoll) {
 		err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
@@ -77,7 +82,7 @@ func (d *directory) lock() error {
 		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
 			return failf(ExitOS, "cannot lock directory %s: %w", d.path, err)
 		case time.Now().After(deadline):
-			return failf(ExitUnavailable, "directory %s has been locked by another process for %v: see who it is with fuser %[1]s", d.path, lockTimeout)
+			return failf(ExitUnavailable, "directory %s has been locked by another process for %v: see who it is with fuser %[1]s", d.path, timeout)
 		}
 	}
 }
@@ -94,10 +99,11 @@ func (d *directory) stat(name string) (*unix.Stat_t, error) {
 // removeIf removes a name if it still is the given file. One that is gone, or is
 // another file by now, is left and is no error.
 func (d *directory) removeIf(name string, id fileID) error {
-	if err := d.lock(); err != nil {
-		return err
+	// Another instance has done by then what it does; a stranger who will not let
+	// go must not keep us from ending.
+	if d.lock(removeTimeout) == nil {
+		defer d.unlock()
 	}
-	defer d.unlock()
 	stat, err := d.stat(name)
 	if errors.Is(err, unix.ENOENT) || err == nil && idOf(stat) != id {
 		return nil

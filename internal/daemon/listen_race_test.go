@@ -24,7 +24,7 @@ func TestNobodyConnectsTooEarly(t *testing.T) {
 			ready.Add(1)
 			done.Go(func() {
 				ready.Done()
-				for {
+				for t.Context().Err() == nil {
 					conn, err := net.Dial("unix", path)
 					if err != nil {
 						continue // not there, or nobody listens yet

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -286,10 +287,13 @@ func TestRelativePath(t *testing.T) {
 	gone(t, filepath.Join(dir, "s"))
 }
 
-// TestDirectoryLocked: who cannot get the directory gives up and says so.
+// TestDirectoryLocked: who cannot get the directory gives up and says so; who
+// ends does so all the same.
 func TestDirectoryLocked(t *testing.T) {
 	t.Parallel() // it takes lockTimeout
 	dir := shortTempDir(t)
+	listener := mustListen(t, localConfig(filepath.Join(dir, "first")))
+	pidFile := mustWritePID(t, filepath.Join(dir, "pid"))
 	handle, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -298,9 +302,19 @@ func TestDirectoryLocked(t *testing.T) {
 	if err := unix.Flock(int(handle.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Listen(localConfig(filepath.Join(dir, "s")))
+	_, err = Listen(localConfig(filepath.Join(dir, "second")))
 	wantError(t, err, ExitUnavailable, "directory "+dir+" has been locked")
-	if got := list(t, dir); got != "" {
+	if got := list(t, dir); got != "first pid" {
 		t.Errorf("the directory holds %s", got)
+	}
+	begin := time.Now()
+	if err := errors.Join(listener.Close(), pidFile.Remove()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took > lockTimeout/2 {
+		t.Errorf("the end took %v", took)
+	}
+	if got := list(t, dir); got != "" {
+		t.Errorf("the directory still holds %s", got)
 	}
 }

@@ -37,7 +37,7 @@ func (p *placed) listen(cfg ListenConfig) (*Listener, error) {
 	if len(p.path) > maxSocketPath {
 		return nil, failf(ExitConfiguration, "socket path %s has %d bytes, the system allows %d: choose a shorter one with %s", p.path, len(p.path), maxSocketPath, p.option)
 	}
-	if err := p.dir.lock(); err != nil {
+	if err := p.dir.lock(lockTimeout); err != nil {
 		return nil, err
 	}
 	defer p.dir.unlock()

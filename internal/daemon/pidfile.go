@@ -54,7 +54,7 @@ func WritePIDFile(path string) (*PIDFile, error) {
 }
 
 func (p *placed) writePID() (*os.File, fileID, error) {
-	if err := p.dir.lock(); err != nil {
+	if err := p.dir.lock(lockTimeout); err != nil {
 		return nil, fileID{}, err
 	}
 	defer p.dir.unlock()
