@@ -44,6 +44,10 @@ func (c *Conn) ReadRequest() (*Request, error) {
 	return request, nil
 }
 
+// Unread has the next ReadRequest return r again, without recording it a second
+// time: for handlers that look at a request and leave the answer to another one.
+func (c *Conn) Unread(r *Request) { c.unread = r }
+
 // Send writes s in one write.
 func (c *Conn) Send(s string) error {
 	_, err := io.WriteString(c.Conn, s)

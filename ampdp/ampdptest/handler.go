@@ -103,7 +103,7 @@ func Hold(release <-chan struct{}, h Handler) Handler {
 		}
 		select {
 		case <-release:
-			c.unread = request
+			c.Unread(request)
 			h(c)
 		case <-c.Done():
 		}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
 )
 
@@ -130,6 +131,31 @@ func TestHold(t *testing.T) {
 	}
 	if n := len(s.Requests()); n != 1 {
 		t.Errorf("one request was recorded %d times", n)
+	}
+}
+
+func TestVerdictAndContinue(t *testing.T) {
+	tests := []struct {
+		h    ampdptest.Handler
+		want ampdp.Reply
+	}{
+		{ampdptest.Verdict("reject", "550", "5.7.1", "no, thanks"), ampdp.Reply{
+			VersionServer: 2, LogID: "01234-01", ReturnValue: ampdp.Reject,
+			SetReply: &ampdp.SetReply{Code: 550, Enhanced: "5.7.1", Text: "no, thanks"},
+		}},
+		{ampdptest.Continue("addheader=X-A b"), ampdp.Reply{
+			VersionServer: 2, LogID: "01234-01", ReturnValue: ampdp.Continue,
+			SetReply: &ampdp.SetReply{Code: 250, Enhanced: "2.6.0", Text: "Ok, id=01234-01, continue delivery"},
+			Edits:    []ampdp.Edit{ampdp.AddHeader{Name: "X-A", Value: "b"}},
+		}},
+	}
+	for _, tt := range tests {
+		got, err := ampdptest.NewServer(t, tt.h).Client().Do(t.Context(), &ampdp.Request{
+			Sender: "<>", Recipients: []string{"<a@b>"}, TempDir: "/x",
+		})
+		if err != nil || !reflect.DeepEqual(*got, tt.want) {
+			t.Errorf("got %+v, %v; want %+v", got, err, tt.want)
+		}
 	}
 }
 
