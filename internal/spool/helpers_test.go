@@ -128,6 +128,16 @@ func openFiles(t testing.TB) int {
 	return len(entries)
 }
 
+// limitFiles limits the number of descriptors until the function that it returns is
+// called.
+func limitFiles(t *testing.T, limit int) (restore func()) {
+	t.Helper()
+	var old unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &old))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(limit), Max: old.Max}))
+	return func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old)) }
+}
+
 func needRoot(t *testing.T, what string) {
 	t.Helper()
 	if os.Geteuid() != 0 {

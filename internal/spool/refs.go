@@ -1,10 +1,6 @@
 package spool
 
-import (
-	"fmt"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // hold returns milter/ for one entry to be made, which owns it from then on.
 func (s *Spool) hold() (*home, error) {
@@ -69,11 +65,7 @@ func (s *Spool) renew(old *home) (*home, error) {
 	if err != nil || h != old {
 		return h, err
 	}
-	gone := isGone(h.dir)
 	s.letGo(h)
-	if !gone {
-		return nil, fmt.Errorf("making a spool directory in %s: %w", old.path, unix.ENOENT)
-	}
 	work, _, err := openWorkDir(s.workDir, s.uid)
 	if err != nil {
 		return nil, err

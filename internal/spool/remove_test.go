@@ -118,7 +118,10 @@ func TestRemoveLeftovers(t *testing.T) {
 			m := seal(t, create(t, s, "Q"))
 			tt.make(t, m.Dir(), keep)
 			fds := openFiles(t)
-			must(t, m.Remove())
+			restore := limitFiles(t, fds+maxTreeDepth+16)
+			err := m.Remove()
+			restore()
+			must(t, err)
 			wantGone(t, m.Dir())
 			wantNames(t, work)
 			if now := openFiles(t); now != fds-1 {

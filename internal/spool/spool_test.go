@@ -89,6 +89,24 @@ func TestCloseTriesAgain(t *testing.T) {
 	}
 }
 
+func TestCloseTellsWhatItCannotRemove(t *testing.T) {
+	work := workDir(t)
+	fds := openFiles(t)
+	s, err := Open(work, Options{})
+	must(t, err)
+	m := seal(t, create(t, s, "Q"))
+	must(t, os.Rename(m.Dir(), work+"/moved"))
+	must(t, os.WriteFile(m.Dir(), nil, 0o600))
+	if err := s.Close(); !errors.Is(err, ErrTampered) || !strings.Contains(err.Error(), m.Dir()) {
+		t.Errorf("Close: %v, want ErrTampered and the path", err)
+	}
+	wantGone(t, work+"/moved/email.txt")
+	if now := openFiles(t); now != fds {
+		t.Errorf("%d descriptors open, %d before", now, fds)
+	}
+	must(t, m.Remove()) // given up: nothing is left to do
+}
+
 // 1,000 messages, a third of them removed before they are complete, by several at
 // once: no descriptor and no directory is left, and no memory is held.
 func TestManyMessages(t *testing.T) {
@@ -270,14 +288,11 @@ func TestOutOfDescriptors(t *testing.T) {
 	d := create(t, s, "draft")
 	must(t, d.Body([]byte("x")))
 
-	var limit unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
-	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}))
+	restore := limitFiles(t, 3)
 	_, createErr := s.Create("none")
 	_, sealErr := d.Seal()
 	removeErr := m.Remove()
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	restore()
 
 	if !errors.Is(createErr, unix.EMFILE) || !errors.Is(sealErr, unix.EMFILE) {
 		t.Errorf("Create: %v; Seal: %v; want EMFILE", createErr, sealErr)
