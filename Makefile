@@ -20,8 +20,8 @@ LDFLAGS       += -X $(CONFIG_PKG).version=$(VERSION)
 endif
 
 # Tools are run at these versions without being in go.mod.
-STATICCHECK    = honnef.co/go/tools/cmd/staticcheck@v0.6.1
-GOVULNCHECK    = golang.org/x/vuln/cmd/govulncheck@v1.1.4
+STATICCHECK    = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK    = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 SCRIPTS        = internal/e2e/scripts
 

@@ -122,6 +122,8 @@ func (m *Milter) Stop() error {
 		return nil
 	case m.process != nil:
 		return m.process.Stop()
+	case syscall.Kill(m.pid, 0) != nil:
+		return nil
 	}
 	if err := initScript("stop"); err != nil {
 		return err

@@ -59,7 +59,7 @@ func (p *Pipeline) start(profile Profile) (err error) {
 	if p.Relay, err = StartRelay(RelaySocket, AmavisdSocket); err != nil {
 		return err
 	}
-	if p.Milter, err = StartService(p.contrib, p.binary, "-S local:"+RelaySocket+" -w "+AmavisHome); err != nil {
+	if p.Milter, err = p.startService(); err != nil {
 		return err
 	}
 	_, port, err := net.SplitHostPort(p.Sink.Address())
@@ -79,8 +79,31 @@ func (p *Pipeline) UseProfile(profile Profile) (err error) {
 	return err
 }
 
-// Flush makes sendmail deliver all that it has taken, and returns when its queue
-// is empty.
+func (p *Pipeline) startService() (*Milter, error) {
+	return StartService(p.contrib, p.binary, "-S local:"+RelaySocket+" -w "+AmavisHome)
+}
+
+// RestartMilter runs the milter as a service again, whatever it runs as now.
+func (p *Pipeline) RestartMilter() (err error) {
+	if err := p.Milter.Stop(); err != nil {
+		return err
+	}
+	p.Milter, err = p.startService()
+	return err
+}
+
+// UseForeground runs the milter in the foreground on the same socket, without the
+// relay between it and amavisd, and with these options besides.
+func (p *Pipeline) UseForeground(binary string, args ...string) (err error) {
+	if err := p.Milter.Stop(); err != nil {
+		return err
+	}
+	args = append([]string{"-p", "local:" + MilterSocket, "-S", "local:" + AmavisdSocket, "-w", AmavisHome}, args...)
+	p.Milter, err = StartForeground(binary, "unix", MilterSocket, args...)
+	return err
+}
+
+// Flush returns when sendmail has delivered all that it has taken.
 func (p *Pipeline) Flush() error {
 	return Poll(startTimeout, "sendmail's queue to be empty", func() error {
 		names, err := filepath.Glob("/var/spool/mqueue/*")
