@@ -55,6 +55,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	server := milter.NewServer(mail, log, times)
 
 	logStart(cfg, log)
+	log.Info("spool: " + store.Access().String()) // a scanner that cannot read it scans nothing
 	if err := parent.Ready(); err != nil {
 		return err
 	}
