@@ -146,9 +146,12 @@ const maxLegacyFD = 65536
 // closeInheritedOnExec keeps the descriptors above 2 that we were started with
 // from the child.
 func closeInheritedOnExec() {
-	if unix.CloseRange(firstExtraFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) == nil {
-		return
+	if unix.CloseRange(firstExtraFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) != nil {
+		closeInheritedOneByOne()
 	}
+}
+
+func closeInheritedOneByOne() {
 	for fd := firstExtraFD; fd < maxLegacyFD; fd++ {
 		unix.CloseOnExec(fd) // fails where there is none
 	}

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // started is a detached little daemon.
@@ -199,7 +201,7 @@ func TestDetachEndsSilentChild(t *testing.T) {
 // descriptor that it did not know we inherit, is not kept waiting by the daemon.
 func TestDetachHoldsNothing(t *testing.T) {
 	path := install(t, "amavis-milter")
-	for _, redirection := range []string{"", "2>&1", "9>&1 2>&1", "<&0 3>&1 4>&2"} {
+	for _, redirection := range []string{"", "2>&1", "9>&1 2>&1", "<&0 3>&1 4>&2", "<&- 2>&- 5>&1"} {
 		t.Run(redirection, func(t *testing.T) {
 			dir := shortTempDir(t)
 			status := filepath.Join(dir, "status")
@@ -219,13 +221,30 @@ func TestDetachHoldsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer endDaemon(t, f.PID, syscall.SIGTERM)
-			for _, fd := range []int{3, 4, 9} {
+			for _, fd := range []int{3, 4, 5, 9} {
 				link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", f.PID, fd))
 				if err == nil && strings.HasPrefix(link, "pipe:") {
 					t.Errorf("the daemon still has %s as descriptor %d", link, fd)
 				}
 			}
 		})
+	}
+}
+
+// TestCloseInherited: with close_range(2), and as on older systems.
+func TestCloseInherited(t *testing.T) {
+	for name, closeInherited := range map[string]func(){"new": closeInheritedOnExec, "old": closeInheritedOneByOne} {
+		fd, err := unix.Dup(int(os.Stderr.Fd())) // without FD_CLOEXEC
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		closeInherited()
+		for fd, want := range map[int]int{fd: unix.FD_CLOEXEC, 2: 0} {
+			if got, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || got != want {
+				t.Errorf("%s: descriptor %d has flags %d, %v; want %d", name, fd, got, err, want)
+			}
+		}
 	}
 }
 

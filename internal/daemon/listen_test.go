@@ -137,14 +137,35 @@ func TestListenIgnoresUmask(t *testing.T) {
 	}
 }
 
-// TestDefaultACL: an access control list that new files inherit, which takes the
-// umask's place, does not show either.
+// TestBindWithMode: not even before it gets its mode does the socket allow more.
+func TestBindWithMode(t *testing.T) {
+	for _, mode := range []fs.FileMode{0o600, 0o660, 0o666, 0o777} {
+		path := filepath.Join(shortTempDir(t), "s")
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		old := syscall.Umask(0)
+		err = bindWithMode(fd, path, mode)
+		syscall.Umask(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("mode %v, %v; want %04o", info.Mode(), err, mode)
+		}
+	}
+}
+
+// TestDefaultACL: an access control list that new files inherit does not take
+// rights away from the MTA.
 func TestDefaultACL(t *testing.T) {
 	if _, err := exec.LookPath("setfacl"); err != nil {
-		t.Skip("needs setfacl, of package acl")
+		t.Skip("needs setfacl (Debian package acl)")
 	}
 	dir := shortTempDir(t)
-	if out, err := exec.Command("setfacl", "-d", "-m", "u::rwx,g::rwx,o::rwx", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("setfacl", "-d", "-m", "u::rwx,g::---,o::---", dir).CombinedOutput(); err != nil {
 		t.Skipf("needs a file system with access control lists: %s", out)
 	}
 	path := filepath.Join(dir, "s")

@@ -115,7 +115,7 @@ func (p *placed) giveAway(node int, cfg ListenConfig) error {
 			return p.explainChown(cfg, err)
 		}
 	}
-	// The umask is not enough: a default ACL of the directory takes its place. An
+	// The umask is not enough: a default ACL of the directory takes bits away. An
 	// O_PATH descriptor can be chmod-ed only through its name in /proc.
 	if err := os.Chmod(fmt.Sprintf("/proc/self/fd/%d", node), fs.FileMode(mode)); err != nil {
 		if err := unix.Fchmodat(p.dir.fd(), p.name, mode, unix.AT_SYMLINK_NOFOLLOW); err != nil {
