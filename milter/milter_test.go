@@ -245,7 +245,7 @@ func TestNegotiation(t *testing.T) {
 		t.Errorf("protocol %#x", m.Protocol)
 	}
 	lists := map[uint32]string{
-		0: "j {client_name} {client_addr} {client_port} {client_ptr} {client_resolve} {daemon_name}",
+		0: "j {client_name} {client_port} {client_ptr} {client_resolve} {daemon_name}",
 		1: "{tls_version} {cipher} {cipher_bits} {verify}",
 		2: "i r {auth_type} {auth_authen} {auth_ssf} {tls_version} {cipher} {cipher_bits} {verify}",
 		4: "i", 5: "i", 6: "i",

@@ -20,7 +20,7 @@ const wantedProtocol = gomilter.OptNoReplies | gomilter.OptHeaderLeadingSpace | 
 // at the latest. A list replaces the one that the MTA was configured with
 // (SMFIF_SETSYMLIST), so nothing may be missing here.
 var wantedMacros = map[gomilter.MacroStage][]gomilter.MacroName{
-	gomilter.StageConnect: {"j", "{client_name}", "{client_addr}", "{client_port}", "{client_ptr}", "{client_resolve}", "{daemon_name}"},
+	gomilter.StageConnect: {"j", "{client_name}", "{client_port}", "{client_ptr}", "{client_resolve}", "{daemon_name}"},
 	gomilter.StageHelo:    {"{tls_version}", "{cipher}", "{cipher_bits}", "{verify}"},
 	gomilter.StageMail: {"i", "r", "{auth_type}", "{auth_authen}", "{auth_ssf}",
 		"{tls_version}", "{cipher}", "{cipher_bits}", "{verify}"},
