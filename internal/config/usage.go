@@ -15,9 +15,9 @@ has a unit, as in 90s, 10m, 1h.
 Examples:
   amavis-milter -g smmsp
       serve sendmail on the default sockets, in the background
-  amavis-milter -f -p inet:8899@127.0.0.1 -S /var/lib/amavis/amavisd.sock \
+  amavis-milter -f -p inet:10029@127.0.0.1 -S /var/lib/amavis/amavisd.sock \
       -w /var/lib/amavis/tmp -m 4 --on-failure busy=accept
-      serve Postfix (smtpd_milters = inet:127.0.0.1:8899) in the foreground,
+      serve Postfix (smtpd_milters = inet:127.0.0.1:10029) in the foreground,
       scan four messages at once, pass those that no scanner has time for
 
 See amavis-milter(8). Exit codes are those of sysexits(3).
