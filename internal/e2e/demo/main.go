@@ -33,7 +33,7 @@ func run(module, binary string, scripted bool) int {
 	if scripted {
 		return exitCode(runScripted(binary, "it was asked for"))
 	}
-	config := lab.Config{Module: module, Binary: binary, Cache: filepath.Join(module, "build/lab"), Progress: os.Stdout}
+	config := lab.Config{Module: module, Cache: filepath.Join(module, "build/lab"), Progress: os.Stdout}
 	code, err := lab.Run(context.Background(), config, func() int {
 		return exitCode(runReal(module, binary))
 	})

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
@@ -40,6 +42,10 @@ func runScripted(binary, why string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// Whoever interrupts us, or stops reading, is to find nothing left either.
+	signal.Ignore(syscall.SIGPIPE)
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	if err := errors.Join(os.Chmod(dir, 0o750), lab.GiveToAmavis(dir)); err != nil {
 		return err
 	}
@@ -58,7 +64,7 @@ func runScripted(binary, why string) (err error) {
 	}
 	all, err := mails()
 	if err == nil {
-		err = sendScripted(socket, all)
+		err = sendScripted(socket, all, interrupted)
 	}
 	err = errors.Join(err, milter.Stop())
 	title("What amavis-milter logged")
@@ -70,7 +76,7 @@ func runScripted(binary, why string) (err error) {
 }
 
 // sendScripted plays the MTA for every mail, over one connection.
-func sendScripted(socket string, all []mail) error {
+func sendScripted(socket string, all []mail, interrupted <-chan os.Signal) error {
 	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
 	if err != nil {
 		return err
@@ -84,6 +90,11 @@ func sendScripted(socket string, all []mail) error {
 		return err
 	}
 	for i, m := range all {
+		select {
+		case s := <-interrupted:
+			return fmt.Errorf("ended by signal: %v", s)
+		default:
+		}
 		title(fmt.Sprintf("%d. %s", i+1, m.title))
 		fields, body := lab.SplitMessage(m.raw)
 		message := miltertest.Message{QueueID: fmt.Sprintf("DEMO%d", i+1), Sender: "<" + sender + ">", Body: body}

@@ -18,7 +18,6 @@ const (
 	stageVar  = "AMAVIS_MILTER_LAB_STAGE"  // "", stageInit or stageInside
 	rootVar   = "AMAVIS_MILTER_LAB_ROOT"   // the unpacked packages
 	moduleVar = "AMAVIS_MILTER_LAB_MODULE" // the source tree
-	binaryVar = "AMAVIS_MILTER_LAB_BINARY" // the program under test
 	mountVar  = "AMAVIS_MILTER_LAB_MOUNT"  // where the private root is mounted
 
 	stageInit   = "init"
@@ -33,7 +32,6 @@ const reportFD = 3
 type Config struct {
 	Module   string    // the source tree; seen at the same path inside, read-only
 	Cache    string    // where packages are kept between runs
-	Binary   string    // the program under test, below Module
 	Progress io.Writer // what takes long is told here
 }
 
@@ -96,7 +94,7 @@ func enter(config Config, root string) (int, error) {
 	defer report.Close()
 	cmd := exec.Command("/proc/self/exe", withoutTestLog(os.Args[1:])...)
 	cmd.Env = append(os.Environ(), stageVar+"="+stageInit, rootVar+"="+root,
-		moduleVar+"="+config.Module, binaryVar+"="+config.Binary, mountVar+"="+mount)
+		moduleVar+"="+config.Module, mountVar+"="+mount)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{reportWriter}
 	cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -29,7 +29,6 @@ var rootPackages = []string{
 	"mawk", "libc-bin", "lsb-base", "sysvinit-utils",
 	"amavisd-new", "spamassassin", "clamav-daemon",
 	"sendmail-bin", "sendmail-cf", "sensible-mda", "m4",
-	"amavisd-milter",
 }
 
 // Install makes the lab's root file system below cache, unless it is there
