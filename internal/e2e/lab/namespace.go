@@ -28,6 +28,10 @@ const (
 // is well, else why there is no lab.
 const reportFD = 3
 
+// refusedMark begins a report of what the machine did not let us do, rather than
+// of what went wrong.
+const refusedMark = "refused: "
+
 // Config says where a lab finds things.
 type Config struct {
 	Module   string    // the source tree; seen at the same path inside, read-only
@@ -111,8 +115,11 @@ func enter(config Config, root string) (int, error) {
 	}
 	why, _ := io.ReadAll(report)
 	err = cmd.Wait()
+	if refused, ok := strings.CutPrefix(string(why), refusedMark); ok {
+		return 0, &MissingError{refused}
+	}
 	if len(why) > 0 {
-		return 0, &MissingError{string(why)}
+		return 0, fmt.Errorf("preparing the lab: %s", why)
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -142,9 +149,11 @@ func initStage() int {
 	if err == nil {
 		err = prepareRoot(os.Getenv(mountVar), os.Getenv(rootVar), os.Getenv(moduleVar))
 	}
-	if err == nil {
-		err = prepareNetwork()
+	if err != nil {
+		fmt.Fprint(report, refusedMark, err)
+		return 1
 	}
+	err = prepareNetwork()
 	if err == nil {
 		err = prepareAccounts()
 	}

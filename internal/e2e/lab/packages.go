@@ -37,7 +37,7 @@ var rootPackages = []string{
 func Install(ctx context.Context, cache string, progress io.Writer) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
-	for _, dir := range []string{"lists/partial", "archives/partial", "state"} {
+	for _, dir := range []string{"lists/partial", "archives/partial", "none/partial", "state"} {
 		if err := os.MkdirAll(filepath.Join(cache, dir), 0o755); err != nil {
 			return "", fmt.Errorf("making the package cache: %w", err)
 		}
@@ -110,7 +110,9 @@ func (a *apt) download(ctx context.Context, packages []string) ([]string, error)
 	// A third source of the machine that does not answer must not stop us: what
 	// matters is whether the packages can be found afterwards.
 	_, updateErr := a.get(ctx, "update")
-	uris, err := a.get(ctx, append([]string{"install", "--print-uris"}, packages...)...)
+	// apt names only what it has not got yet: have it look at an empty folder.
+	nothing := "Dir::Cache::archives=" + filepath.Join(a.cache, "none")
+	uris, err := a.get(ctx, append([]string{"install", "--print-uris", "-o", nothing}, packages...)...)
 	if err != nil {
 		return nil, errors.Join(err, updateErr)
 	}
@@ -123,6 +125,9 @@ func (a *apt) download(ctx context.Context, packages []string) ([]string, error)
 		if fields := strings.Fields(line); strings.HasPrefix(line, "'") && len(fields) >= 2 {
 			debs = append(debs, filepath.Join(a.cache, "archives", fields[1]))
 		}
+	}
+	if len(debs) < len(packages) {
+		return nil, fmt.Errorf("apt-get named %d files for %d packages", len(debs), len(packages))
 	}
 	return debs, nil
 }
