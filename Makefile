@@ -35,7 +35,7 @@ all: build
 build: bin/amavis-milter
 
 bin/amavis-milter: FORCE
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/amavis-milter
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@ ./cmd/amavis-milter
 
 # test: everything that says whether the program is right, the real mail servers
 # included. What the machine lacks is installed (apt, root) or named.
@@ -72,7 +72,7 @@ e2e:
 # Debian's packages, unpacked below build/.
 demo: build
 	@mkdir -p build/demo
-	@CGO_ENABLED=0 $(GO) build -o build/demo/demo ./internal/e2e/demo
+	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o build/demo/demo ./internal/e2e/demo
 	@build/demo/demo -module . -binary bin/amavis-milter
 
 # bench: benchmarks with allocations; compare runs with benchstat.

@@ -90,7 +90,7 @@ func build() error {
 	if err := os.MkdirAll(filepath.Dir(binary), 0o755); err != nil {
 		return fmt.Errorf("building the program: %w", err)
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, "./cmd/amavis-milter")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "./cmd/amavis-milter")
 	cmd.Dir = module
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
