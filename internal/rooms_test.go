@@ -44,7 +44,7 @@ var rooms = map[string]struct {
 		"the end-to-end tests drive the program from outside"},
 	"internal/e2e/lab": {[]string{"golang.org/x/sys/unix"},
 		"the laboratory runs the program from outside"},
-	"internal/e2e/demo": {[]string{"internal/e2e/lab", "ampdp", "ampdp/ampdptest", "milter/miltertest"},
+	"internal/e2e/demo": {[]string{"internal/e2e/lab", "ampdp/ampdptest", "milter/miltertest"},
 		"the demo shows the program from outside"},
 }
 
