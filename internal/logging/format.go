@@ -96,14 +96,37 @@ func isUnsafe(r rune) bool {
 	return r <= ' ' || r > '~' || r == '"' || r == '=' || r == '\\'
 }
 
-// quoteWithin quotes s and cuts it so that the result has at most limit bytes.
+// quoteWithin quotes s, and cuts it where the result would have more than limit
+// bytes: what is left is as much as fits, in whole characters, with cutMark behind.
 func quoteWithin(s string, limit int) string {
-	const growth = 4 // bytes that strconv.Quote makes of one, at most: \x00
-	quoted := quote(cut(s, limit))
-	if len(quoted) > limit {
-		quoted = quote(cut(s, limit/growth))
+	if len(s) <= limit {
+		if quoted := quote(s); len(quoted) <= limit {
+			return quoted
+		}
 	}
-	return quoted
+	if plain := cut(s, limit); quote(plain) == plain {
+		return plain
+	}
+	text := []byte{'"'}
+	for s != "" {
+		_, size := utf8.DecodeRuneInString(s)
+		before := len(text)
+		text = appendEscaped(text, s[:size])
+		if len(text)+len(cutMark)+len(`"`) > limit {
+			text = text[:before]
+			break
+		}
+		s = s[size:]
+	}
+	return string(text) + cutMark + `"`
+}
+
+// appendEscaped appends s as it stands between Go's double quotes.
+func appendEscaped(dst []byte, s string) []byte {
+	at := len(dst)
+	dst = strconv.AppendQuote(dst, s)
+	copy(dst[at:], dst[at+1:len(dst)-1])
+	return dst[:len(dst)-2]
 }
 
 // quoteQueueID quotes a queue id as a value, and also if a colon in it could be

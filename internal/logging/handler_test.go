@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +121,34 @@ func TestLongLines(t *testing.T) {
 		if len(line) != min(maxStderrLine+extra, maxStderrLine) || strings.HasSuffix(line, cutMark) != (extra > 0) {
 			t.Errorf("extra %d: %d bytes, ending in %q", extra, len(line), line[len(line)-10:])
 		}
+	}
+}
+
+// TestQuotedValuesFillTheirRoom: a value that grows by its quotes is cut where the
+// result reaches its limit, not far before it.
+func TestQuotedValuesFillTheirRoom(t *testing.T) {
+	const limit = 100
+	for c, size := range map[string]int{"x ": 1, "x\n": 2, "\x00": 4, "\xff": 4, "\"": 2, "\u2028": 6, "\U000e0001": 10, "ä ": 2} {
+		got := quoteWithin(strings.Repeat(c, 1000), limit)
+		text, ok := strings.CutSuffix(got, cutMark+`"`)
+		if len(got) > limit || len(got) <= limit-size || !ok {
+			t.Errorf("%q: %d bytes: %s", c, len(got), got)
+		}
+		raw, err := strconv.Unquote(text + `"`)
+		if err != nil || !strings.HasPrefix(strings.Repeat(c, 1000), raw) {
+			t.Errorf("%q: %q: %v", c, raw, err)
+		}
+	}
+	// What fits as a whole is not cut, to the byte.
+	for n, whole := range map[int]bool{limit - 3: true, limit - 2: true, limit - 1: false} {
+		s := strings.Repeat("x", n-1) + " "
+		if got := quoteWithin(s, limit); (got == strconv.Quote(s)) != whole || len(got) > limit {
+			t.Errorf("%d bytes: %s", n, got)
+		}
+	}
+	// What needs no quotes up to the cut gets none.
+	if got, want := quoteWithin(strings.Repeat("x", limit)+" y", limit), strings.Repeat("x", limit-len(cutMark))+cutMark; got != want {
+		t.Errorf("got %s", got)
 	}
 }
 
