@@ -49,7 +49,11 @@ type timedSignal struct {
 	sig os.Signal
 }
 
+// TestRun: an end is orderly, and the exit code 0, also when Drain uses up what it
+// has after its context: a milter server takes up to 0.7 s to tell the MTA, and a
+// moment to look for whom.
 func TestRun(t *testing.T) {
+	const lastAnswers = 800 * time.Millisecond
 	quick := func(context.Context) error { return nil }
 	obedient := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
 	busy := func(ctx context.Context) error { // a message that takes 5 s
@@ -59,6 +63,11 @@ func TestRun(t *testing.T) {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+	last := func(ctx context.Context) error { // the last answers take their time after all of it
+		<-ctx.Done()
+		time.Sleep(lastAnswers)
+		return context.Cause(ctx)
 	}
 	stuck := func(context.Context) error { time.Sleep(time.Hour); return nil }
 	const term, intr, hup, usr1 = syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1
@@ -76,6 +85,8 @@ func TestRun(t *testing.T) {
 		{"INT", quick, []timedSignal{{1 * time.Second, intr}}, time.Second, nil, 0, 0, "ending"},
 		{"a message finishes", busy, []timedSignal{{0, term}}, 5 * time.Second, nil, 0, 0, "ending"},
 		{"a message does not", obedient, []timedSignal{{0, term}}, DrainTime, nil, 0, 0, ErrDrainTime.Error()},
+		{"last answers", last, []timedSignal{{0, term}}, DrainTime + lastAnswers, nil, 0, 0, ErrDrainTime.Error()},
+		{"last answers after a second signal", last, []timedSignal{{0, term}, {2 * time.Second, term}}, 2*time.Second + lastAnswers, nil, 1, 0, ErrSecondSignal.Error()},
 		{"second signal", busy, []timedSignal{{0, term}, {2 * time.Second, intr}}, 2 * time.Second, nil, 1, 0, ErrSecondSignal.Error()},
 		{"HUP does not hurry", busy, []timedSignal{{0, term}, {2 * time.Second, hup}}, 5 * time.Second, nil, 0, 0, "ending"},
 		{"stuck", stuck, []timedSignal{{0, term}}, DrainTime + endGrace, ErrDrainTime, 1, 0, "ending"},
