@@ -88,17 +88,13 @@ func heloWord(helo string) string {
 	return replaceUnsafe(helo, maxHelo, "-._:+~")
 }
 
-// clientName returns the verified name of the SMTP client, or "unknown". sendmail
-// writes the address in brackets for a client that has none.
+// clientName returns the verified name of the SMTP client, or "unknown": what the
+// MTA vouches for is package milter's to decide, what looks like a name is ours.
 func clientName(env *milter.Envelope) string {
-	name := env.Client.Name
-	if name == "" {
-		name = env.Client.Hostname
-	}
-	if r := env.Client.Resolve; r != "" && r != "OK" || !isHostName(name) {
+	if !isHostName(env.Client.Name) {
 		return unknownName
 	}
-	return asciiLower(name)
+	return asciiLower(env.Client.Name)
 }
 
 // byName returns the name of the MTA, or ours if it told none.

@@ -26,7 +26,7 @@ var receivedCases = []struct {
 	{
 		"sendmail, verified name",
 		milter.Envelope{
-			Client:   milter.Client{Helo: "mail.example.org", Name: "Mail.Example.ORG", Resolve: "OK", Address: "192.0.2.1"},
+			Client:   milter.Client{Helo: "mail.example.org", Name: "Mail.Example.ORG", Address: "192.0.2.1"},
 			Hostname: "mx.example.net", Protocol: "ESMTP", QueueID: "415G78Xq012345",
 		},
 		"Received: from mail.example.org (mail.example.org [192.0.2.1])\n" +
@@ -36,22 +36,12 @@ var receivedCases = []struct {
 	{
 		"sendmail, no verified name",
 		milter.Envelope{
-			Client:   milter.Client{Helo: "pc", Name: "[192.0.2.1]", Resolve: "FAIL", Address: "192.0.2.1", PTR: "pc.example.org"},
+			Client:   milter.Client{Helo: "pc", Name: "[192.0.2.1]", Address: "192.0.2.1"},
 			Hostname: "mx.example.net", Protocol: "SMTP", QueueID: "415G78Xq012345",
 		},
 		"Received: from pc (unknown [192.0.2.1])\n" +
 			"\tby mx.example.net (amavis-milter) with SMTP id 415G78Xq012345;\n\t" + testDate + "\n",
 		"ip=192.0.2.1 rdns= helo=pc by=mx.example.net id=415G78Xq012345 auth=",
-	},
-	{
-		"a forged name is none",
-		milter.Envelope{
-			Client:   milter.Client{Helo: "pc", Name: "good.example.org", Resolve: "FORGED", Address: "192.0.2.1"},
-			Hostname: "mx.example.net", Protocol: "SMTP", QueueID: "Q1234",
-		},
-		"Received: from pc (unknown [192.0.2.1])\n" +
-			"\tby mx.example.net (amavis-milter) with SMTP id Q1234;\n\t" + testDate + "\n",
-		"ip=192.0.2.1 rdns= helo=pc by=mx.example.net id=Q1234 auth=",
 	},
 	{
 		"Postfix, unknown, no protocol, no queue id",
@@ -64,8 +54,8 @@ var receivedCases = []struct {
 		"ip=192.0.2.1 rdns= helo=pc by=mx.example.net id= auth=",
 	},
 	{
-		"no macros: the name of the CONNECT event, our host",
-		milter.Envelope{Client: milter.Client{Helo: "pc", Hostname: "client.example.org", Address: "192.0.2.1"}},
+		"no macros: our host",
+		milter.Envelope{Client: milter.Client{Helo: "pc", Name: "client.example.org", Address: "192.0.2.1"}},
 		"Received: from pc (client.example.org [192.0.2.1])\n" +
 			"\tby milter.example.net (amavis-milter) with ESMTP;\n\t" + testDate + "\n",
 		"ip=192.0.2.1 rdns=client.example.org helo=pc by=milter.example.net id= auth=",
@@ -73,7 +63,7 @@ var receivedCases = []struct {
 	{
 		"IPv6, TLS, AUTH",
 		milter.Envelope{
-			Client:   milter.Client{Helo: "[IPv6:2001:DB8:0::1]", Name: "v6.example.org", Resolve: "OK", Address: "2001:db8::1"},
+			Client:   milter.Client{Helo: "[IPv6:2001:DB8:0::1]", Name: "v6.example.org", Address: "2001:db8::1"},
 			TLS:      milter.TLS{Version: "TLSv1.3", Cipher: "TLS_AES_256_GCM_SHA384", CipherBits: "256", Verify: "NO"},
 			Auth:     milter.Auth{Type: "PLAIN", Authen: "ann", SSF: "0"},
 			Hostname: "mx.example.net", Protocol: "ESMTPSA", QueueID: "415G78Xq012345",
@@ -113,7 +103,7 @@ var receivedCases = []struct {
 	{
 		"local submission",
 		milter.Envelope{
-			Client:   milter.Client{Helo: "localhost", Hostname: "localhost"},
+			Client:   milter.Client{Helo: "localhost", Name: "localhost"},
 			Hostname: "mx.example.net", Protocol: "ESMTP", QueueID: "Q1234",
 		},
 		"Received: (from unknown@localhost)\n" +
@@ -156,7 +146,7 @@ var receivedCases = []struct {
 	{
 		"a literal HELO and a name with Exim in it: SpamAssassin took the HELO for the address",
 		milter.Envelope{
-			Client:   milter.Client{Helo: "[127.0.0.1]", Name: "Exim.example.org", Resolve: "OK", Address: "192.0.2.1"},
+			Client:   milter.Client{Helo: "[127.0.0.1]", Name: "Exim.example.org", Address: "192.0.2.1"},
 			Hostname: "Exim.example.net", Protocol: "SMTP", QueueID: "Q1234",
 		},
 		"Received: from [127.0.0.1] (exim.example.org [192.0.2.1])\n" +
@@ -238,15 +228,15 @@ var localForm = regexp.MustCompile(`^Received: \(from unknown@localhost\)(?: \(a
 func FuzzReceivedField(f *testing.F) {
 	for _, c := range receivedCases {
 		e := c.env
-		f.Add(e.Client.Helo, e.Client.Name, e.Client.Hostname, e.Client.Address, e.Hostname, e.Protocol, e.QueueID, e.TLS.Version, e.TLS.Cipher, e.Auth.Type, e.Auth.SSF)
+		f.Add(e.Client.Helo, e.Client.Name, e.Client.Address, e.Hostname, e.Protocol, e.QueueID, e.TLS.Version, e.TLS.Cipher, e.Auth.Type, e.Auth.SSF)
 	}
-	f.Add("h\r\n.\r\n", "n\n", "c\x00", "fe80::1%eth0", "j\\", "\xff", "i i", "(", ")", "P\n", "-1")
-	f.Fuzz(func(t *testing.T, helo, name, connect, address, host, proto, queueID, version, cipher, mech, ssf string) {
+	f.Add("h\r\n.\r\n", "n\n\x00", "fe80::1%eth0", "j\\", "\xff", "i i", "(", ")", "P\n", "-1")
+	f.Fuzz(func(t *testing.T, helo, name, address, host, proto, queueID, version, cipher, mech, ssf string) {
 		if a, err := netip.ParseAddr(address); err != nil || a.Zone() != "" {
 			address = "" // package milter passes nothing else on
 		}
 		env := milter.Envelope{
-			Client:   milter.Client{Helo: helo, Name: name, Hostname: connect, Address: address},
+			Client:   milter.Client{Helo: helo, Name: name, Address: address},
 			TLS:      milter.TLS{Version: version, Cipher: cipher, CipherBits: ssf, Verify: mech},
 			Auth:     milter.Auth{Type: mech, SSF: ssf},
 			Hostname: host, Protocol: proto, QueueID: queueID,

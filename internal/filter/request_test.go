@@ -16,9 +16,9 @@ func TestRequest(t *testing.T) {
 	full.DaemonName = "MTA-v6"
 	full.Client.Address = "2001:db8::1"
 	unknown := testEnvelope()
-	unknown.Client.Name, unknown.Client.Resolve, unknown.Client.Port, unknown.Protocol = "[192.0.2.1]", "FAIL", 0, ""
+	unknown.Client.Name, unknown.Client.Port, unknown.Protocol = "[192.0.2.1]", 0, ""
 	local := testEnvelope()
-	local.Client = milter.Client{Helo: "localhost", Name: "unknown", Hostname: "localhost", Port: 25}
+	local.Client = milter.Client{Helo: "localhost", Name: "unknown", Port: 25}
 	mapped := testEnvelope()
 	mapped.Client.Address = "::ffff:192.0.2.1"
 	paths := []string{"<bob@example.net>", "<carl@example.net>"}

@@ -77,7 +77,7 @@ func newBenchIn(t testing.TB, work string, h ampdptest.Handler, change func(*Opt
 
 func testEnvelope() *milter.Envelope {
 	return &milter.Envelope{
-		Client:   milter.Client{Helo: "pc.example.org", Name: "pc.example.org", Resolve: "OK", Address: "192.0.2.1", Port: 40000},
+		Client:   milter.Client{Helo: "pc.example.org", Name: "pc.example.org", Address: "192.0.2.1", Port: 40000},
 		Hostname: "mx.example.net", Protocol: "ESMTP", QueueID: "415G78Xq012345",
 		Sender: milter.NewPath("<ann@example.org>"), Recipients: []milter.Path{milter.NewPath("<bob@example.net>"), milter.NewPath("carl@example.net")},
 	}
