@@ -47,18 +47,17 @@ type scan struct {
 // visit is what one message knows about one scanner.
 type visit struct {
 	*scanner
-	contacts uint64 // the scanner's, before the first try
-	tries    int
-	refused  int // of those tries
-	lastErr  error
+	tries   int
+	refused int // of those tries
+	lastErr error
 }
 
 // do sends the request until one of the scanners has replied or time is over, and
 // returns the reply or a *failure; or the cause of ctx if that was cancelled.
 func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 	for _, sc := range s.list {
-		if dead, contacts := sc.state(); !dead {
-			s.visits = append(s.visits, visit{scanner: sc, contacts: contacts})
+		if !sc.isDead() {
+			s.visits = append(s.visits, visit{scanner: sc})
 		}
 	}
 	if len(s.visits) == 0 {
@@ -68,6 +67,7 @@ func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 	for backOff := minBackOff; ; backOff = min(2*backOff, maxBackOff) {
 		reply, err := s.round(ctx)
 		if err == nil {
+			s.buryRefused()
 			return reply, nil
 		}
 		var again *tryAgain
@@ -190,7 +190,9 @@ func (s *scan) pause(ctx context.Context, again *tryAgain, backOff time.Duration
 	}
 	left := until.Sub(now)
 	if left <= 0 {
-		s.buryRefused(now)
+		if full := s.fullRetryTime(); full > 0 && !s.firstRefusal.IsZero() && now.Sub(s.firstRefusal) >= full {
+			s.buryRefused()
+		}
 		return &failure{again.cause, fmt.Errorf("gave up after %v: %w", now.Sub(s.firstTry).Round(time.Millisecond), again.err)}
 	}
 	timer := time.NewTimer(min(jittered(backOff), left))
@@ -206,16 +208,12 @@ func (s *scan) pause(ctx context.Context, again *tryAgain, backOff time.Duration
 	return context.Cause(ctx)
 }
 
-// buryRefused marks the scanners dead that did nothing but refuse for the whole
-// retry time.
-func (s *scan) buryRefused(now time.Time) {
-	full := s.fullRetryTime()
-	if full <= 0 || s.firstRefusal.IsZero() || now.Sub(s.firstRefusal) < full {
-		return
-	}
+// buryRefused buries the scanners that did nothing but refuse this message, if they
+// have done so for long enough. It is called when [scanners.bury] may be.
+func (s *scan) buryRefused() {
 	for _, v := range s.visits {
-		if v.tries == v.refused {
-			s.bury(v.scanner, v.contacts, v.lastErr)
+		if v.refused > 0 && v.refused == v.tries {
+			s.bury(v.scanner, v.lastErr)
 		}
 	}
 }

@@ -271,7 +271,7 @@ func TestScanTimeSpentScanningIsNoWaiting(t *testing.T) {
 		if cause, took, err := r.ask(t.Context()); cause != CauseUnavailable || took != 10*time.Minute+retryTime {
 			t.Errorf("cause %q (%v) after %v", cause, err, took)
 		}
-		if dead, _ := r.list[0].state(); dead {
+		if r.list[0].isDead() {
 			t.Error("a scanner that has taken the message counts as dead")
 		}
 	})

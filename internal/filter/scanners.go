@@ -52,11 +52,10 @@ type scanner struct {
 	doer
 	name string // network:address, for the log
 
-	mu       sync.Mutex
-	contacts uint64 // how often somebody answered
-	silent   bool   // the last thing that happened was a refusal
-	dead     bool   // it refused for a message's whole retry time
-	probing  bool   // a prober runs
+	mu          sync.Mutex
+	silentSince time.Time // the first refusal after the last answer; zero: no refusal since
+	dead        bool      // see bury
+	probing     bool      // a prober runs
 }
 
 // scanners are all that were configured, in order of preference: a message goes to
@@ -90,19 +89,18 @@ func (s *scanners) close() {
 // fullRetryTime is how long a scanner must have refused before it counts as dead.
 func (s *scanners) fullRetryTime() time.Duration { return min(s.retryTime, s.maxWait) }
 
-// state returns whether the scanner counts as dead, and how often it has answered.
-func (sc *scanner) state() (dead bool, contacts uint64) {
+// isDead returns whether the scanner counts as dead.
+func (sc *scanner) isDead() bool {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	return sc.dead, sc.contacts
+	return sc.dead
 }
 
 // answered notes that somebody is there.
 func (s *scanners) answered(sc *scanner) {
 	sc.mu.Lock()
-	wasSilent := sc.silent
-	sc.contacts++
-	sc.silent, sc.dead = false, false
+	wasSilent := !sc.silentSince.IsZero()
+	sc.silentSince, sc.dead = time.Time{}, false
 	sc.mu.Unlock()
 	if wasSilent {
 		s.log.Info("the content scanner answers again", "scanner", sc.name)
@@ -112,20 +110,30 @@ func (s *scanners) answered(sc *scanner) {
 // refused notes that nobody was there. It tells the log the first time.
 func (s *scanners) refused(sc *scanner, err error) {
 	sc.mu.Lock()
-	wasSilent := sc.silent
-	sc.silent = true
+	wasSilent := !sc.silentSince.IsZero()
+	if !wasSilent {
+		sc.silentSince = time.Now()
+	}
 	sc.mu.Unlock()
 	if !wasSilent {
 		s.log.Warn("the content scanner refuses connections, trying again", "scanner", sc.name, "error", err)
 	}
 }
 
-// bury marks a scanner as dead, unless somebody there has answered since contacts
-// was read. One goroutine then watches for its return, so that later messages need
-// not: ten thousand clients that wait for a dead scanner would take the MTA down.
-func (s *scanners) bury(sc *scanner, contacts uint64, err error) {
+// bury marks a scanner as dead if it has done nothing but refuse for the full retry
+// time or longer, err being the last of its refusals. One goroutine then watches for
+// its return, so that later messages need not: ten thousand clients that wait for a
+// dead scanner would take the MTA down.
+//
+// The caller has just been refused, and either has retried for the full retry time
+// itself or has its reply from another scanner. Without that a refusal of long ago,
+// followed by no mail, would let the next one bury a scanner that only restarts, and
+// the message would fail that should have waited. Beside a scanner that works a
+// burial too early hurts nobody: the prober finds the mistake within a second.
+func (s *scanners) bury(sc *scanner, err error) {
 	sc.mu.Lock()
-	if sc.dead || sc.contacts != contacts || s.ctx.Err() != nil {
+	silence := time.Since(sc.silentSince)
+	if sc.dead || sc.silentSince.IsZero() || silence < s.fullRetryTime() || s.ctx.Err() != nil {
 		sc.mu.Unlock()
 		return
 	}
@@ -137,7 +145,7 @@ func (s *scanners) bury(sc *scanner, contacts uint64, err error) {
 	sc.mu.Unlock()
 	s.log.Error("the content scanner is down: no mail is sent to it until it answers. "+
 		"Check that amavisd runs, listens on this socket, and lets us connect",
-		"scanner", sc.name, "refused_for", s.fullRetryTime(), "error", err)
+		"scanner", sc.name, "refused_for", silence.Round(time.Second), "error", err)
 }
 
 // probe watches a dead scanner until it answers, to the probe or to a message.

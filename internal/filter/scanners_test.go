@@ -128,7 +128,7 @@ func TestScannerIsNotBuried(t *testing.T) {
 				r := newRig(c.retryTime, c.maxWait, f)
 				defer r.close()
 				r.ask(t.Context())
-				if dead, _ := r.list[0].state(); dead != c.dead {
+				if dead := r.list[0].isDead(); dead != c.dead {
 					t.Errorf("dead: %v", dead)
 				}
 			})
@@ -177,13 +177,13 @@ func TestDeathDoesNotShortenOthers(t *testing.T) {
 		if cause := <-first; cause != CauseUnavailable {
 			t.Errorf("the first: %q", cause)
 		}
-		if dead, _ := r.list[0].state(); !dead {
+		if !r.list[0].isDead() {
 			t.Fatal("the scanner is not dead")
 		}
 		if cause := <-second; cause != "" {
 			t.Errorf("the second: %q", cause)
 		}
-		if dead, _ := r.list[0].state(); dead {
+		if r.list[0].isDead() {
 			t.Error("a scanner that replied is dead")
 		}
 		time.Sleep(2 * probeInterval)
@@ -204,7 +204,7 @@ func TestContactPreventsBurial(t *testing.T) {
 		defer r.close()
 		time.AfterFunc(10*time.Second, func() { r.answered(r.list[0]) })
 		r.ask(t.Context())
-		if dead, _ := r.list[0].state(); dead {
+		if r.list[0].isDead() {
 			t.Error("dead")
 		}
 	})
@@ -242,7 +242,7 @@ func TestCloseEndsProbers(t *testing.T) {
 		if time.Since(start) != 0 {
 			t.Errorf("closing took %v", time.Since(start))
 		}
-		r.bury(r.list[0], 0, refused) // too late: nobody may start anything now
+		r.bury(r.list[0], refused) // too late: nobody may start anything now
 	})
 }
 
