@@ -16,8 +16,6 @@ type Envelope struct {
 	// CanQuarantine says that the MTA offers a quarantine of its own
 	// (SMFIF_QUARANTINE): without it a Quarantine change cannot be made.
 	CanQuarantine bool
-
-	Args string // the ESMTP arguments of MAIL, separated by spaces; unchecked
 }
 
 // Client is the SMTP client of a connection as the MTA sees it. All of it but
@@ -25,7 +23,6 @@ type Envelope struct {
 type Client struct {
 	Helo     string // the last HELO or EHLO name; empty if there was none
 	Name     string // verified name (FCrDNS), or "unknown"; empty if not told
-	PTR      string // macro {client_ptr}: unverified reverse name; empty if not told
 	Resolve  string // macro {client_resolve}: OK, FORGED, FAIL, TEMP; empty if not told
 	Hostname string // the host name of the CONNECT event, as the MTA sent it
 	// Address is a valid IPv4 or IPv6 address in its usual text form, without

@@ -11,67 +11,118 @@ import (
 // with progress packets going out meanwhile, then all changes and the disposition
 // at once.
 func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response, _ error) {
-	defer s.srv.recovered("end of message", func() {
+	defer s.recovered("end of message", func() {
 		s.g.rollback()
 		response = s.response(TempFail(replyFailure))
 		s.settle(Outcome{Sent: TempFail(replyFailure), Err: errPanic})
 	})
-	verdict := s.verdict(m)
-	applied := s.apply(m, verdict.changes)
-	if applied != nil {
+	verdict, gone := s.verdict(m)
+	outcome := Outcome{Sent: verdict}
+	if err := s.apply(m, verdict.changes); err != nil {
 		s.g.rollback()
-		s.logger().Error("a change could not be sent to the MTA, the message is tempfailed", "error", applied)
-		verdict = TempFail(replyFailure)
+		s.logger().Error("a change could not be sent to the MTA, the message is tempfailed", "error", err)
+		outcome = Outcome{Sent: TempFail(replyFailure), Err: err}
 	}
-	response = s.response(verdict)
-	s.settle(Outcome{Sent: verdict, Err: applied})
+	response = s.response(outcome.Sent)
+	if gone != nil {
+		outcome = Outcome{Err: gone}
+	}
+	s.settle(outcome)
 	return response, nil
 }
 
-// verdict asks the handler, or answers what it cannot be asked.
-func (s *session) verdict(m gomilter.Modifier) Verdict {
+// verdict asks the handler, or answers what it cannot be asked. Its error says that
+// nobody waits for the answer any more.
+func (s *session) verdict(m gomilter.Modifier) (Verdict, error) {
 	s.begin(m)
 	switch {
 	case s.refusal != nil:
 		s.logger().Warn("message refused before it was scanned", "reply", s.refusal.String())
-		return TempFail(*s.refusal)
+		return s.refused(TempFail(*s.refusal)), nil
 	case s.tx == nil:
 		s.log.Warn("end of a message that never began")
-		return TempFail(replyOutOfOrder)
+		return TempFail(replyOutOfOrder), nil
 	}
 	s.learnQueueID(m)
 	return s.await(s.tx)
 }
 
+// refused ends the transaction of a message that is answered without its verdict,
+// before the answer: nothing may be left on the disk then.
+func (s *session) refused(v Verdict) Verdict {
+	if tx := s.tx; tx != nil {
+		s.tx = nil
+		s.protect("end of transaction", func() { tx.End(Outcome{Sent: v}) })
+	}
+	return v
+}
+
 // await runs the handler's Verdict and sends progress from this goroutine, the
-// only one that writes. The wait is called off when the MTA hangs up.
-func (s *session) await(tx Transaction) Verdict {
+// only one that writes. The wait is called off when the MTA hangs up, which is the
+// error then.
+func (s *session) await(tx Transaction) (v Verdict, gone error) {
 	ctx, cancel := context.WithCancelCause(s.srv.ctx)
 	defer cancel(nil)
-	verdict := make(chan Verdict, 1)
-	go func() {
-		defer s.srv.recovered("verdict", func() { verdict <- TempFail(replyFailure) })
-		verdict <- tx.Verdict(ctx)
-	}()
-	gone, stop := s.g.watch()
+	verdict := s.ask(ctx, tx)
+	hungUp, stop := s.g.watch()
 	defer stop()
 	tick := time.NewTicker(s.srv.times.Progress)
 	defer tick.Stop()
+	late := time.NewTimer(s.srv.times.Verdict)
+	defer late.Stop()
 	for {
 		select {
 		case v := <-verdict:
-			return v
-		case <-gone:
-			gone = nil
-			tick.Stop()
-			cancel(ErrPeerGone)
+			return v, gone
+		case <-hungUp:
+			hungUp, gone = nil, ErrPeerGone
 		case <-tick.C:
-			if s.g.progress() != nil {
-				tick.Stop()
-				cancel(ErrPeerGone)
+			if gone == nil && s.g.progress() != nil {
+				gone = ErrPeerGone
 			}
+		case <-late.C:
+			cancel(ErrVerdictLate)
+			return s.abandon(tx, verdict), gone
+		}
+		if gone != nil {
+			cancel(gone)
 		}
 	}
+}
+
+// ask runs the handler's Verdict in a goroutine of its own, which outlives the
+// message if it must: it touches nothing of the session.
+func (s *session) ask(ctx context.Context, tx Transaction) <-chan Verdict {
+	verdict := make(chan Verdict, 1)
+	log, id := s.srv.log, s.env.QueueID
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				logPanic(log.With("queue_id", id), "verdict", p)
+				verdict <- TempFail(replyFailure)
+			}
+		}()
+		verdict <- tx.Verdict(ctx)
+	}()
+	return verdict
+}
+
+// abandon answers a message whose Verdict does not return, as on a disk that hangs.
+// Its transaction ends when it does.
+func (s *session) abandon(tx Transaction, verdict <-chan Verdict) Verdict {
+	log := s.logger()
+	log.Error("the message is tempfailed", "error", ErrVerdictLate)
+	s.tx = nil
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				logPanic(log, "end of a late transaction", p)
+			}
+		}()
+		<-verdict
+		tx.End(Outcome{Sent: TempFail(replyFailure), Err: ErrVerdictLate})
+	}()
+	return TempFail(replyFailure)
 }
 
 // settle hands the message over to the guard's next flush: only then is it known
@@ -80,7 +131,7 @@ func (s *session) settle(outcome Outcome) {
 	tx := s.tx
 	s.env, s.tx, s.refusal, s.size = nil, nil, nil, 0
 	s.g.onFlush = func(err error) {
-		defer s.srv.recovered("end of transaction", func() {})
+		defer s.recovered("end of transaction", func() {})
 		s.g.messageDone()
 		if err != nil && outcome.Err == nil {
 			outcome = Outcome{Err: err}

@@ -35,8 +35,8 @@ var errDraining = errors.New("connection closed between messages: shutting down"
 // reads ahead, gathers what is written until the next read, owns all deadlines,
 // and knows whether the connection is inside a message.
 //
-// Read, Write and watch belong to one goroutine at a time; drain may be called
-// from another.
+// Read, Write and watch belong to one goroutine at a time; drain, cut and shut may
+// be called from another.
 type guard struct {
 	conn  net.Conn
 	times Times
@@ -51,6 +51,7 @@ type guard struct {
 	outErr   error
 	onFlush  func(error) // told once how the next flush went
 	argument string      // raw argument of the last MAIL or RCPT frame
+	tail     bool        // the body packet being read is one that no MTA sent
 
 	refused  func(error) // told of a frame that was refused
 	released func()      // told once when the connection is closed
@@ -77,6 +78,9 @@ func (g *guard) Read(p []byte) (int, error) {
 	}
 	n := copy(p, g.admitted)
 	g.admitted = g.admitted[n:]
+	if len(g.admitted) == 0 {
+		g.admitted = nil // or it would keep a large buffer alive
+	}
 	return n, nil
 }
 
@@ -96,11 +100,15 @@ func (g *guard) admit() error {
 			return err
 		}
 		switch {
-		case command == cmdMacro && !isMacroStage(data[0]):
+		case command == cmdMacro:
+			if isMacroStage(data[0]) {
+				g.admitted = appendFrame(nil, cmdMacro, keepMacros(data))
+			}
 		case command == cmdBodyEOB && len(data) > 0:
 			// Old MTAs send the tail of the body with the end of it, where the
 			// library does not look.
 			g.admitted = appendFrame(appendFrame(nil, cmdBody, data), cmdBodyEOB, nil)
+			g.tail = true
 		default:
 			if command == cmdMail || command == cmdRcpt {
 				g.argument = cString(data)
@@ -236,12 +244,10 @@ func (g *guard) watch() (gone <-chan struct{}, stop func()) {
 		close(hungUp)
 		return hungUp, func() {}
 	}
-	// The frame that the library has just read is done with: its bytes may move.
-	g.compact()
 	g.setReadDeadline(0)
 	go func() {
 		defer close(done)
-		for g.inErr == nil && g.end < maxWatchedBytes {
+		for g.inErr == nil && g.end-g.start < maxWatchedBytes {
 			g.receive()
 		}
 		if g.inErr != nil && !errors.Is(g.inErr, os.ErrDeadlineExceeded) {
@@ -329,6 +335,17 @@ func (g *guard) drain() {
 	}
 }
 
+// cut ends the wait for the rest of a message. A message that is complete and
+// waits for its verdict is left alone: it is about to be answered.
+func (g *guard) cut() {
+	g.mu.Lock()
+	waiting := g.atEnd
+	g.mu.Unlock()
+	if !waiting {
+		_ = g.shut()
+	}
+}
+
 func (g *guard) isInMessage() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -354,15 +371,4 @@ func cString(data []byte) string {
 		}
 	}
 	return string(data)
-}
-
-// cut ends the wait for the rest of a message. A message that is complete and
-// waits for its verdict is left alone: it is about to be answered.
-func (g *guard) cut() {
-	g.mu.Lock()
-	waiting := g.atEnd
-	g.mu.Unlock()
-	if !waiting {
-		_ = g.shut()
-	}
 }

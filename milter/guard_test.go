@@ -66,16 +66,6 @@ func TestMalformedFrames(t *testing.T) {
 	}
 }
 
-// TestMacrosForUnknownCommands: they are left out, not held against the MTA.
-func TestMacrosForUnknownCommands(t *testing.T) {
-	b := startServer(t, &testHandler{}, quickTimes())
-	m := b.mta(t, miltertest.Postfix37)
-	m.Greet()
-	m.Macros('z', "i", "WRONG")
-	a, err := m.SendMessage(plainMessage)
-	mustAnswer(t, a, err, "accept")
-}
-
 // TestEndOfBodyWithData: the tail of the body in the end packet is body.
 func TestEndOfBodyWithData(t *testing.T) {
 	b := startServer(t, &testHandler{}, quickTimes())
@@ -84,13 +74,16 @@ func TestEndOfBodyWithData(t *testing.T) {
 	if err := m.SendUpTo(plainMessage, "eom"); err != nil {
 		t.Fatal(err)
 	}
-	m.Send('E', []byte("tail\r"))
-	a, err := m.Answer() // of the body that the guard made
-	mustAnswer(t, a, err, "continue")
-	a, err = m.Answer()
-	mustAnswer(t, a, err, "accept")
-	if got := b.handler.transaction(t, 0).body.String(); got != "one\r\ntwo\r\ntail\r" {
-		t.Errorf("body %q", got)
+	for i := range 2 {
+		m.Send('E', []byte("tail\r"))
+		a, err := m.Answer() // there is one, although the guard made two events of it
+		mustAnswer(t, a, err, "accept")
+		if got := b.handler.transaction(t, i).body.String(); got != "one\r\ntwo\r\ntail\r" {
+			t.Errorf("body %q", got)
+		}
+		if err := m.SendUpTo(plainMessage, "eom"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -226,29 +219,79 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestHangUpDuringVerdict: an MTA that hangs up ends the wait at once, with and
-// without bytes behind the end of the message.
-func TestHangUpDuringVerdict(t *testing.T) {
-	for _, rest := range []string{"", "\x00\x00\x00\x01A", "\x00\x00\x00\x01Q"} {
-		waited := make(chan error, 1)
-		h := &testHandler{verdict: func(ctx context.Context) Verdict {
-			<-ctx.Done()
-			waited <- context.Cause(ctx)
-			return TempFail(replyFailure)
-		}}
-		b := startServer(t, h, quickTimes())
-		m := b.mta(t, miltertest.Postfix37)
+// TestVerdictLate: a handler that does not come back, as on a disk that hangs, costs
+// its message a tempfail and nothing else. Its transaction ends when it does.
+func TestVerdictLate(t *testing.T) {
+	release := make(chan struct{})
+	cause := make(chan error, 1)
+	h := &testHandler{}
+	h.verdict = func(ctx context.Context) Verdict {
+		if h.count() > 1 {
+			return Accept()
+		}
+		<-release
+		cause <- context.Cause(ctx)
+		return Accept()
+	}
+	synthetic(t, h, func(t *testing.T, b *bench, conn net.Conn) {
+		release, cause = make(chan struct{}), make(chan error, 1) // of the bubble
+		m, err := miltertest.New(conn, miltertest.Postfix37)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Timeout = time.Hour
 		m.Greet()
-		m.SendUpTo(plainMessage, "eom")
-		m.SendRaw(append(miltertest.Frame('E', nil), rest...))
-		until(t, "the verdict is asked for", func() bool { return h.count() == 1 })
-		m.Conn.Close()
-		if err := <-waited; !errors.Is(err, ErrPeerGone) {
+		start := time.Now()
+		a, err := m.SendMessage(plainMessage)
+		mustAnswer(t, a, err, "reply 451 4.3.0 Content filter failure, try again later")
+		if took := time.Since(start); took != DefaultTimes().Verdict {
+			t.Errorf("answered after %v", took)
+		}
+		a, err = m.SendMessage(plainMessage)
+		mustAnswer(t, a, err, "accept")
+		if len(h.transaction(t, 0).ended) != 0 {
+			t.Error("the late transaction was ended while its Verdict ran")
+		}
+		close(release)
+		if err := <-cause; !errors.Is(err, ErrVerdictLate) {
 			t.Errorf("cause %v", err)
 		}
-		if o := outcome(t, h.transaction(t, 0)); o.Err == nil {
-			t.Errorf("outcome %+v: nothing could be sent", o)
+		if o := <-h.transaction(t, 0).ended; !errors.Is(o.Err, ErrVerdictLate) || o.Sent.Disposition() != DispositionTempFail {
+			t.Errorf("outcome %+v", o)
 		}
+	})
+}
+
+// TestHangUpDuringVerdict: an MTA that hangs up ends the wait at once, with and
+// without bytes behind the end of the message. On an inet socket the answer can
+// still be written; nobody reads it, and the outcome says so.
+func TestHangUpDuringVerdict(t *testing.T) {
+	for _, network := range []string{"unix", "tcp"} {
+		for _, rest := range []string{"", "\x00\x00\x00\x01A", "\x00\x00\x00\x01Q"} {
+			t.Run(fmt.Sprintf("%s %q", network, rest), func(t *testing.T) { hangUp(t, network, rest) })
+		}
+	}
+}
+
+func hangUp(t *testing.T, network, rest string) {
+	waited := make(chan error, 1)
+	h := &testHandler{verdict: func(ctx context.Context) Verdict {
+		<-ctx.Done()
+		waited <- context.Cause(ctx)
+		return TempFail(replyFailure)
+	}}
+	b := startServerOn(t, network, h, quickTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	m.Greet()
+	m.SendUpTo(plainMessage, "eom")
+	m.SendRaw(append(miltertest.Frame('E', nil), rest...))
+	until(t, "the verdict is asked for", func() bool { return h.count() == 1 })
+	m.Conn.Close()
+	if err := <-waited; !errors.Is(err, ErrPeerGone) {
+		t.Errorf("cause %v", err)
+	}
+	if o := outcome(t, h.transaction(t, 0)); !errors.Is(o.Err, ErrPeerGone) || o.Sent.Disposition() != 0 {
+		t.Errorf("outcome %+v: nobody read the answer", o)
 	}
 }
 

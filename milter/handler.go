@@ -54,7 +54,7 @@ type Outcome struct {
 	Sent Verdict
 
 	// Err is nil when Sent was written to the MTA in full. Otherwise it says why
-	// not: ErrAborted, ErrPeerGone, ErrServerClosed, an error in writing, or the
-	// change that could not be sent (Sent is then what was sent instead).
+	// not: ErrAborted, ErrPeerGone, ErrServerClosed, an error in writing, the change
+	// that could not be sent, or ErrVerdictLate (Sent is then what was sent instead).
 	Err error
 }

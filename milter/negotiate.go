@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"bytes"
 	"fmt"
 
 	gomilter "github.com/d--j/go-milter"
@@ -20,13 +21,50 @@ const wantedProtocol = gomilter.OptNoReplies | gomilter.OptHeaderLeadingSpace | 
 // at the latest. A list replaces the one that the MTA was configured with
 // (SMFIF_SETSYMLIST), so nothing may be missing here.
 var wantedMacros = map[gomilter.MacroStage][]gomilter.MacroName{
-	gomilter.StageConnect: {"j", "{client_name}", "{client_port}", "{client_ptr}", "{client_resolve}", "{daemon_name}"},
+	gomilter.StageConnect: {"j", "{client_name}", "{client_port}", "{client_resolve}", "{daemon_name}"},
 	gomilter.StageHelo:    {"{tls_version}", "{cipher}", "{cipher_bits}", "{verify}"},
 	gomilter.StageMail: {"i", "r", "{auth_type}", "{auth_authen}", "{auth_ssf}",
 		"{tls_version}", "{cipher}", "{cipher_bits}", "{verify}"},
 	gomilter.StageData: {"i"},
 	gomilter.StageEOH:  {"i"},
 	gomilter.StageEOM:  {"i"},
+}
+
+// MaxMacroBytes is the largest macro value that is kept; a longer one counts as not
+// told.
+const MaxMacroBytes = 4 << 10
+
+// macroNames are the names of wantedMacros, and those of one letter with braces as
+// well: libmilter's smfi_getsymval knows both.
+var macroNames = func() map[string]bool {
+	names := map[string]bool{}
+	for _, list := range wantedMacros {
+		for _, name := range list {
+			names[name] = true
+			if len(name) == 1 {
+				names["{"+name+"}"] = true
+			}
+		}
+	}
+	return names
+}()
+
+// keepMacros returns the data of an SMFIC_MACRO frame, the command and then names
+// and values in turn, with nothing left but what is used: an MTA to which
+// SETSYMLIST means nothing sends more, and the library keeps all of it as long as
+// the connection lives.
+func keepMacros(data []byte) []byte {
+	kept := []byte{data[0]}
+	for rest := data[1:]; len(rest) > 0; {
+		var name, value []byte
+		name, rest, _ = bytes.Cut(rest, []byte{0})
+		value, rest, _ = bytes.Cut(rest, []byte{0})
+		if macroNames[string(name)] && len(value) <= MaxMacroBytes {
+			kept = append(append(kept, name...), 0)
+			kept = append(append(kept, value...), 0)
+		}
+	}
+	return kept
 }
 
 // minVersion is the oldest protocol version spoken (sendmail 8.11).

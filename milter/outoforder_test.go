@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -89,4 +90,19 @@ func TestEnvelopeLimits(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRefusalEndsWithItsMessage: what was wrong with an aborted message is not held
+// against the next one.
+func TestRefusalEndsWithItsMessage(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	m.Greet()
+	m.Mail("<a@x>")
+	if err := m.SendRaw(bytes.Repeat(miltertest.Frame('R', []byte("<b@y>\x00")), MaxRecipients+1)); err != nil {
+		t.Fatal(err)
+	}
+	m.Abort()
+	a, err := m.SendMessage(plainMessage)
+	mustAnswer(t, a, err, "accept")
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +20,7 @@ type Times struct {
 	Frame     time.Duration // from the first byte of a frame to its last
 	Write     time.Duration // for one write
 	Progress  time.Duration // between two progress packets; below the MTA's reply timer, 10 s in sendmail
+	Verdict   time.Duration // for a Verdict: a handler that keeps its own deadlines is never cut off by this one
 }
 
 // DefaultTimes returns the defaults.
@@ -31,6 +31,7 @@ func DefaultTimes() Times {
 		Frame:     time.Minute,
 		Write:     30 * time.Second,
 		Progress:  4 * time.Second,
+		Verdict:   9*time.Minute + 30*time.Second,
 	}
 }
 
@@ -116,8 +117,13 @@ func (srv *Server) rest(d time.Duration) {
 
 // serveConn waits for the MTA's offer and starts the library on the connection.
 func (srv *Server) serveConn(conn net.Conn) {
-	defer srv.recovered("negotiation", func() { conn.Close() })
 	log := srv.log.With("mta", peerName(conn))
+	defer func() {
+		if p := recover(); p != nil {
+			logPanic(log, "negotiation", p)
+			conn.Close()
+		}
+	}()
 	g := newGuard(conn, srv.times)
 	g.refused = func(err error) {
 		if srv.warnFrame.now() {
@@ -184,8 +190,8 @@ func (srv *Server) isDraining() bool {
 }
 
 // lastAnswers is the time that Shutdown gives to tempfail what is unfinished when
-// its context ends.
-const lastAnswers = time.Second
+// its context ends. Who calls it allows a second more than its context.
+const lastAnswers = 700 * time.Millisecond
 
 // Shutdown stops accepting, closes the connections between messages at once and
 // waits for messages whose DATA was accepted. When ctx is done, messages that wait
@@ -230,6 +236,23 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// Close ends the server at once: messages that wait for their verdict get none,
+// all connections are closed. It does not wait for the handler.
+func (srv *Server) Close() {
+	srv.mu.Lock()
+	srv.draining = true
+	ln := srv.listener
+	conns := srv.list()
+	srv.mu.Unlock()
+	srv.cancel(ErrServerClosed)
+	if ln != nil {
+		ln.Close()
+	}
+	for _, g := range conns {
+		_ = g.shut()
+	}
+}
+
 // list returns the connections; srv.mu is held.
 func (srv *Server) list() []*guard {
 	conns := make([]*guard, 0, len(srv.conns))
@@ -237,15 +260,6 @@ func (srv *Server) list() []*guard {
 		conns = append(conns, g)
 	}
 	return conns
-}
-
-// recovered is deferred around everything that a peer can reach: a panic is
-// logged with its stack and ends in cure, never in the end of the process.
-func (srv *Server) recovered(stage string, cure func()) {
-	if p := recover(); p != nil {
-		srv.log.Error("panic, please report this", "stage", stage, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		cure()
-	}
 }
 
 // oneShot is a listener with one connection.

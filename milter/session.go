@@ -56,10 +56,19 @@ func newSession(srv *Server, g *guard, log *slog.Logger) *session {
 	return &session{srv: srv, g: g, log: log}
 }
 
+// recovered is deferred around everything that a peer can reach: a panic is
+// logged and ends in cure, never in the end of the process.
+func (s *session) recovered(stage string, cure func()) {
+	if p := recover(); p != nil {
+		logPanic(s.logger(), stage, p)
+		cure()
+	}
+}
+
 // protect runs the work of a callback. After a panic in it the message is
 // tempfailed.
 func (s *session) protect(stage string, work func()) {
-	defer s.srv.recovered(stage, func() { s.refuse(replyFailure) })
+	defer s.recovered(stage, func() { s.refuse(replyFailure) })
 	work()
 }
 
@@ -94,7 +103,6 @@ func (s *session) Connect(host, family string, port uint16, addr string, m gomil
 		s.reset(ErrAborted)
 		s.client = Client{
 			Hostname: host,
-			PTR:      macro(m, "client_ptr"),
 			Resolve:  macro(m, "client_resolve"),
 			Port:     port,
 		}
@@ -154,7 +162,7 @@ func tlsFacts(m gomilter.Modifier) TLS {
 
 // MailFrom begins an envelope. The library has cut the brackets off its from; the
 // guard has the argument as it was sent.
-func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Response, error) {
+func (s *session) MailFrom(_, _ string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("mail", func() {
 		s.reset(ErrAborted)
 		if t := tlsFacts(m); t.Version != "" {
@@ -172,7 +180,6 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Respo
 			Sender:   NewPath(s.g.argument),
 
 			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
-			Args:          args,
 		}
 		s.size = len(s.g.argument)
 	})
@@ -243,14 +250,20 @@ func (s *session) Headers(m gomilter.Modifier) (*gomilter.Response, error) {
 	})
 }
 
-// BodyChunk passes on a piece of the body.
+// BodyChunk passes on a piece of the body. A piece that the guard made of the end
+// packet gets no answer: the MTA waits for the one to the end of the message.
 func (s *session) BodyChunk(chunk []byte, m gomilter.Modifier) (*gomilter.Response, error) {
-	return s.on("body", func() {
+	response, err := s.on("body", func() {
 		s.begin(m)
 		if s.tx != nil && s.refusal == nil {
 			s.tx.Body(chunk)
 		}
 	})
+	if s.g.tail {
+		s.g.tail = false
+		response = nil
+	}
+	return response, err
 }
 
 // Abort drops the message and keeps the connection. It comes also after every

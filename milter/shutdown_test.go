@@ -6,7 +6,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -129,6 +131,72 @@ func TestShutdownIdle(t *testing.T) {
 	}
 }
 
+// TestShutdownAfterAbort: a message that was aborted is none to wait for.
+func TestShutdownAfterAbort(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	for _, command := range []byte{'A', 'M'} {
+		m := b.mta(t, miltertest.Postfix37)
+		m.Greet()
+		m.SendUpTo(plainMessage, "eom")
+		m.Send(command, []byte("<a@x>\x00"))
+	}
+	until(t, "both are aborted", func() bool {
+		if b.handler.count() != 2 {
+			return false
+		}
+		return len(b.handler.transaction(t, 0).ended) == 1 && len(b.handler.transaction(t, 1).ended) == 1
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := b.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDrainedGuard: what was read ahead is not begun when the connection has been
+// closed over it: amavisd would scan for nobody.
+func TestDrainedGuard(t *testing.T) {
+	ours, theirs := socketPair()
+	defer ours.Close()
+	g := newGuard(theirs, quickTimes())
+	ours.Write(slices.Concat(miltertest.Frame('M', []byte("<a@x>\x00")), miltertest.Frame('T', nil)))
+	frame := make([]byte, 11)
+	if _, err := io.ReadFull(g, frame); err != nil || frame[4] != 'M' {
+		t.Fatalf("%q, %v", frame, err)
+	}
+	g.drain()
+	if n, err := g.Read(frame); err != io.EOF {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
+// TestClose: all ends at once; the wait for a verdict is called off.
+func TestClose(t *testing.T) {
+	cause := make(chan error, 1)
+	h := &testHandler{verdict: func(ctx context.Context) Verdict {
+		<-ctx.Done()
+		cause <- context.Cause(ctx)
+		return Accept()
+	}}
+	b := startServer(t, h, quickTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	m.Greet()
+	m.SendUpTo(plainMessage, "eom")
+	m.Send('E', nil)
+	until(t, "the verdict is asked for", func() bool { return inVerdict(b) == 1 })
+	b.Close()
+	if err := <-cause; !errors.Is(err, ErrServerClosed) {
+		t.Errorf("cause %v", err)
+	}
+	if a, err := m.Answer(); err == nil {
+		t.Errorf("answer %q after the end", a)
+	}
+	if err := <-b.served; err != nil {
+		t.Errorf("serve: %v", err)
+	}
+	outcome(t, h.transaction(t, 0))
+}
+
 // TestPanics: a panic in any callback costs its message a tempfail and the
 // connection nothing.
 func TestPanics(t *testing.T) {
@@ -150,6 +218,9 @@ func TestPanics(t *testing.T) {
 				want = "accept"
 			}
 			mustAnswer(t, a, err, want)
+			if begun := stage != "begin" && stage != "verdict" && stage != "end"; begun && !h.ended.Load() {
+				t.Error("the message was answered before its transaction ended")
+			}
 			h.stage = ""
 			a, err = m.SendMessage(plainMessage)
 			mustAnswer(t, a, err, "accept")
@@ -161,19 +232,29 @@ func TestPanics(t *testing.T) {
 	}
 }
 
-type panicHandler struct{ stage string }
+type panicHandler struct {
+	stage string
+	ended atomic.Bool
+}
 
-type panicTransaction struct{ stage string }
+type panicTransaction struct {
+	stage string
+	ended *atomic.Bool
+}
 
 func (h *panicHandler) Begin(*Envelope) Transaction {
 	maybePanic(h.stage, "begin")
-	return &panicTransaction{h.stage}
+	h.ended.Store(false)
+	return &panicTransaction{h.stage, &h.ended}
 }
 
 func (tx *panicTransaction) Header(string, string) { maybePanic(tx.stage, "header") }
 func (tx *panicTransaction) EndHeader()            { maybePanic(tx.stage, "end of header") }
 func (tx *panicTransaction) Body([]byte)           { maybePanic(tx.stage, "body") }
-func (tx *panicTransaction) End(Outcome)           { maybePanic(tx.stage, "end") }
+func (tx *panicTransaction) End(Outcome) {
+	tx.ended.Store(true)
+	maybePanic(tx.stage, "end")
+}
 func (tx *panicTransaction) Verdict(context.Context) Verdict {
 	maybePanic(tx.stage, "verdict")
 	return Accept()

@@ -1,0 +1,70 @@
+package milter
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/amavis-milter/amavis-milter/milter/miltertest"
+)
+
+// TestMacrosForUnknownCommands: they are left out, not held against the MTA.
+func TestMacrosForUnknownCommands(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	m.Greet()
+	m.Macros('z', "i", "WRONG")
+	a, err := m.SendMessage(plainMessage)
+	mustAnswer(t, a, err, "accept")
+}
+
+// TestKeepMacros: nothing is kept that is not used, and nothing large.
+func TestKeepMacros(t *testing.T) {
+	value := func(n int) string { return strings.Repeat("v", n) }
+	for in, want := range map[string]string{
+		"M":                                   "M",
+		"Mi\x00Q1\x00":                        "Mi\x00Q1\x00",
+		"M{i}\x00Q1\x00":                      "M{i}\x00Q1\x00",
+		"Mx\x00y\x00i\x00Q1\x00{foo}\x00\x00": "Mi\x00Q1\x00",
+		"M{auth_type}\x00PLAIN":               "M{auth_type}\x00PLAIN\x00",
+		"Mi":                                  "Mi\x00\x00",
+		"M\x00\x00\x00\x00":                   "M",
+		"Mi\x00" + value(MaxMacroBytes-1):     "Mi\x00" + value(MaxMacroBytes-1) + "\x00",
+		"Mi\x00" + value(MaxMacroBytes):       "Mi\x00" + value(MaxMacroBytes) + "\x00",
+		"Mi\x00" + value(MaxMacroBytes+1):     "M",
+	} {
+		if got := string(keepMacros([]byte(in))); got != want {
+			t.Errorf("%.40q: %.60q, want %.60q", in, got, want)
+		}
+	}
+}
+
+// TestMacroMemory: a peer that fills frames with macros fills no memory.
+func TestMacroMemory(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	var macros []string
+	for i := range 20_000 {
+		macros = append(macros, fmt.Sprint("{m", i, "}"), "")
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const connections = 5
+	for range connections {
+		m := b.mta(t, miltertest.Sendmail817)
+		for _, stage := range []byte("CHMRTNEL") {
+			if err := m.Macros(stage, macros...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a, err := m.SendMessage(plainMessage); err != nil || a.Code != 'a' {
+			t.Fatal(a, err)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / connections; grown > 256<<10 {
+		t.Errorf("%d bytes for each connection", grown)
+	}
+}
