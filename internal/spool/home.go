@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -13,8 +14,13 @@ const (
 	lockName = ".lock"
 	lockMode = 0o600 // whoever can open the lock can lock us out
 
-	// lockWaitStart is how long to wait, at start, for another instance that sweeps.
-	lockWaitStart = 60 * time.Second
+	// LockWait is how long Open waits for another instance that sweeps. Whoever waits
+	// for Open must wait longer than that to learn why it failed.
+	LockWait = 45 * time.Second
+
+	// lockWaitSwept is the same after a sweep of our own: another instance that got
+	// in between finds little to do.
+	lockWaitSwept = 2 * time.Second
 
 	// lockWaitRenew is the same when milter/ has to be made anew while mail waits.
 	lockWaitRenew = 2 * time.Second
@@ -38,13 +44,13 @@ type home struct {
 
 // openHome opens milter/ in the work directory, making it if need be, and takes
 // the lock: exclusively if sweep is wanted and nobody else lives here, shared
-// otherwise.
-func openHome(work int, workPath string, uid int, sweep bool, wait time.Duration) (*home, error) {
+// otherwise, for which it waits until the time is over or ctx is done.
+func openHome(ctx context.Context, work int, workPath string, uid int, sweep bool, wait time.Duration) (*home, error) {
 	h := &home{path: filepath.Join(workPath, homeName), dir: -1, lock: -1}
 	if err := h.openDir(work, workPath, uid); err != nil {
 		return nil, err
 	}
-	if err := h.takeLock(sweep, wait); err != nil {
+	if err := h.takeLock(ctx, sweep, wait); err != nil {
 		h.close()
 		return nil, err
 	}
@@ -84,7 +90,7 @@ func (h *home) openDir(work int, workPath string, uid int) error {
 	return nil
 }
 
-func (h *home) takeLock(sweep bool, wait time.Duration) error {
+func (h *home) takeLock(ctx context.Context, sweep bool, wait time.Duration) error {
 	fd, err := openat(h.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, lockMode)
 	if err == nil {
 		h.lock = fd
@@ -101,15 +107,17 @@ func (h *home) takeLock(sweep bool, wait time.Duration) error {
 		h.alone = true
 		return nil
 	}
-	return h.share(wait)
+	return h.share(ctx, wait)
 }
 
 // share makes the lock a shared one. Another instance that starts at this moment
 // may hold it exclusively to sweep; nothing of ours can lie here then, and it is
 // waited for.
-func (h *home) share(wait time.Duration) error {
+func (h *home) share(ctx context.Context, wait time.Duration) error {
 	h.alone = false
-	for deadline := time.Now().Add(wait); ; time.Sleep(lockPoll) {
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for deadline := time.Now().Add(wait); ; {
 		err := flock(h.lock, unix.LOCK_SH)
 		if err == nil {
 			return nil
@@ -123,6 +131,11 @@ func (h *home) share(wait time.Duration) error {
 		if time.Now().After(deadline) {
 			return &SetupError{KindOS, h.path + "/" + lockName, fmt.Sprintf("has been locked by somebody else for %s", wait),
 				"find the process that holds it (fuser) and end it", err}
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the lock %s/%s: %w", h.path, lockName, context.Cause(ctx))
 		}
 	}
 }

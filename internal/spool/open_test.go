@@ -1,7 +1,9 @@
 package spool
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -291,7 +293,7 @@ func TestLockHeldBySomebodyElse(t *testing.T) {
 	defer unix.Close(work)
 
 	fds := openFiles(t)
-	_, err = openHome(work, dir, os.Geteuid(), true, 30*time.Millisecond)
+	_, err = openHome(t.Context(), work, dir, os.Geteuid(), true, 30*time.Millisecond)
 	wantSetupError(t, err, KindOS, ".lock has been locked by somebody else")
 	if now := openFiles(t); now != fds {
 		t.Errorf("%d descriptors open, %d before", now, fds)
@@ -308,6 +310,56 @@ func TestLockHeldBySomebodyElse(t *testing.T) {
 	}()
 	must(t, unix.Flock(int(f.Fd()), unix.LOCK_SH))
 	must(t, <-opened)
+}
+
+// lockHome makes milter/ and holds its lock exclusively, as an instance does that
+// sweeps.
+func lockHome(t *testing.T, work string) {
+	t.Helper()
+	must(t, os.MkdirAll(work+"/milter", 0o750))
+	f, err := os.OpenFile(work+"/milter/.lock", os.O_RDWR|os.O_CREATE, 0o600)
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+}
+
+// Open ends with its context while it waits for the lock, and in mid-sweep; it
+// gives everything back.
+func TestOpenEndsWithItsContext(t *testing.T) {
+	stop := errors.New("told to end")
+	t.Run("waiting for the lock", func(t *testing.T) {
+		work := workDir(t)
+		lockHome(t, work)
+		fds := openFiles(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(50*time.Millisecond, func() { cancel(stop) })
+		begin := time.Now()
+		s, err := Open(work, Options{Context: ctx})
+		if s != nil || !errors.Is(err, stop) || time.Since(begin) > LockWait/2 {
+			t.Errorf("Open: %v, %v after %v", s, err, time.Since(begin))
+		}
+		if now := openFiles(t); now != fds {
+			t.Errorf("%d descriptors open, %d before", now, fds)
+		}
+	})
+	t.Run("sweeping", func(t *testing.T) {
+		work := workDir(t)
+		for i := range 100 {
+			must(t, os.MkdirAll(fmt.Sprintf("%s/milter/amavis-milter-Q%d", work, i), 0o750))
+		}
+		fds := openFiles(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(stop)
+		s, err := Open(work, Options{Context: ctx})
+		if s != nil || !errors.Is(err, stop) || len(names(t, work)) != 100 {
+			t.Errorf("Open: %v, %v; %d directories of 100 are left", s, err, len(names(t, work)))
+		}
+		if now := openFiles(t); now != fds {
+			t.Errorf("%d descriptors open, %d before", now, fds)
+		}
+		open(t, work) // and the next one goes on
+		wantNames(t, work)
+	})
 }
 
 func TestKinds(t *testing.T) {

@@ -1,6 +1,10 @@
 package spool
 
-import "golang.org/x/sys/unix"
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+)
 
 // hold returns milter/ for one entry to be made, which owns it from then on.
 func (s *Spool) hold() (*home, error) {
@@ -71,7 +75,7 @@ func (s *Spool) renew(old *home) (*home, error) {
 		return nil, err
 	}
 	defer unix.Close(work)
-	if h, err = openHome(work, s.workDir, s.uid, false, lockWaitRenew); err != nil {
+	if h, err = openHome(context.Background(), work, s.workDir, s.uid, false, lockWaitRenew); err != nil {
 		return nil, err
 	}
 	s.log.Warn("spool: the directory was removed by somebody else and has been made again", "dir", h.path)

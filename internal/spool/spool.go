@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,10 @@ type Options struct {
 	// Log takes what concerns the whole spool: warnings about the work directory,
 	// the sweep. Nil discards it. What concerns one message is returned, not logged.
 	Log *slog.Logger
+
+	// Context ends Open early when it is done, while it waits for the lock or
+	// sweeps; it is nothing to the spool once that is open. Nil is never done.
+	Context context.Context
 }
 
 // Spool is the place of the mail files, open from start to end of the program. Its
@@ -61,7 +66,7 @@ func (a Access) String() string {
 // Open opens the spool in a work directory, which must exist: it makes and locks
 // milter/, sweeps it if no other instance lives there, and tests whether a mail
 // file can be made. It must be called as the user that the process goes on to run
-// as. An error is a *SetupError. What is allowed but doubtful is logged as a
+// as. An error is a *SetupError, or wraps the cause of the context's end. What is allowed but doubtful is logged as a
 // warning and to be had from Warnings.
 func Open(workDir string, opt Options) (*Spool, error) {
 	path, err := checkPath(workDir)
@@ -79,6 +84,10 @@ func Open(workDir string, opt Options) (*Spool, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	ctx := opt.Context
+	if ctx == nil {
+		ctx = context.Background()
+	}
 	work, st, err := openWorkDir(path, s.uid)
 	if err != nil {
 		return nil, err
@@ -87,11 +96,11 @@ func Open(workDir string, opt Options) (*Spool, error) {
 	for _, warning := range workDirWarnings(path, st) {
 		s.warn(warning)
 	}
-	if s.home, err = openHome(work, path, s.uid, true, lockWaitStart); err != nil {
+	if s.home, err = openHome(ctx, work, path, s.uid, true, LockWait); err != nil {
 		return nil, err
 	}
 	s.home.refs = 1
-	if err := s.settle(st); err != nil {
+	if err := s.settle(ctx, st); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -99,12 +108,16 @@ func Open(workDir string, opt Options) (*Spool, error) {
 }
 
 // settle sweeps milter/, shares it with others and tests it.
-func (s *Spool) settle(work unix.Stat_t) error {
+func (s *Spool) settle(ctx context.Context, work unix.Stat_t) error {
 	if s.home.alone {
-		if err := sweep(s.home, s.uid, s.log); err != nil {
+		err := sweep(ctx, s.home, s.uid, s.log)
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
 			s.warn(fmt.Sprintf("work directory: %s cannot be swept of dead spool directories: %v", s.home.path, err))
 		}
-		if err := s.home.share(lockWaitStart); err != nil {
+		if err := s.home.share(ctx, lockWaitSwept); err != nil {
 			return err
 		}
 	}

@@ -1,14 +1,18 @@
 package spool
 
-import "log/slog"
+import (
+	"context"
+	"fmt"
+	"log/slog"
+)
 
 // maxSweepLines is how many names the sweep logs one by one; the rest is counted.
 const maxSweepLines = 10
 
 // sweep removes what a dead instance left in milter/: real directories of ours
 // that bear such a name as we give. All else is left as it is, and told. The lock
-// must be held exclusively.
-func sweep(h *home, uid int, log *slog.Logger) error {
+// must be held exclusively. When ctx is done it stops before the next name.
+func sweep(ctx context.Context, h *home, uid int, log *slog.Logger) error {
 	removed, lines := 0, 0
 	tell := func(text, name string, args ...any) {
 		if lines++; lines <= maxSweepLines {
@@ -16,6 +20,9 @@ func sweep(h *home, uid int, log *slog.Logger) error {
 		}
 	}
 	err := readDir(h.dir, func(name string) error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("sweeping %s: %w", h.path, context.Cause(ctx))
+		}
 		if name == lockName {
 			return nil
 		}
