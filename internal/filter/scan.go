@@ -35,7 +35,7 @@ type scan struct {
 	log   *slog.Logger
 	wait  time.Duration // that is left of the message's longest wait
 
-	visits []visit
+	visits []*visit      // of all scanners, in their order
 	sent   int           // whole requests
 	took   time.Duration // of the last try
 
@@ -56,11 +56,9 @@ type visit struct {
 // returns the reply or a *failure; or the cause of ctx if that was cancelled.
 func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 	for _, sc := range s.list {
-		if !sc.isDead() {
-			s.visits = append(s.visits, visit{scanner: sc})
-		}
+		s.visits = append(s.visits, &visit{scanner: sc})
 	}
-	if len(s.visits) == 0 {
+	if len(s.living()) == 0 {
 		return nil, &failure{CauseUnavailable, errAllDead}
 	}
 	s.firstTry = time.Now()
@@ -80,16 +78,32 @@ func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 	}
 }
 
+// living returns the scanners that do not count as dead.
+func (s *scan) living() []*visit {
+	living := make([]*visit, 0, len(s.visits))
+	for _, v := range s.visits {
+		if !v.isDead() {
+			living = append(living, v)
+		}
+	}
+	return living
+}
+
 // tryAgain is the failure of a round after which another one makes sense.
 type tryAgain struct{ failure }
 
-// round tries each scanner once, in order, until one replies. Its error is a
-// *tryAgain if none did and another round may: busy if one of them was, since
-// that one is known to live.
+// round tries each scanner that lives once, in order, until one replies; all of
+// them if the last one has died while this message was under way, for it still has
+// its own retry time. Its error is a *tryAgain if none replied and another round
+// may bring a reply: busy if one of them was, since that one is known to live.
 func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
+	visits := s.living()
+	if len(visits) == 0 {
+		visits = s.visits
+	}
 	var last *tryAgain
-	for i := range s.visits {
-		reply, err := s.try(ctx, &s.visits[i])
+	for _, v := range visits {
+		reply, err := s.try(ctx, v)
 		if err == nil {
 			return reply, nil
 		}

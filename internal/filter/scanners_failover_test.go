@@ -122,3 +122,66 @@ func TestScannerThatIsNotAskedIsNotBuried(t *testing.T) {
 		}
 	})
 }
+
+// A message that waits goes to a scanner that comes back, one that counted as dead
+// when the message came included.
+func TestReturnedScannerTakesWaitingMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := [2]*fakeScanner{{do: always(refused)}, {do: always(refused)}}
+		r := newRig(retryTime, maxWait, f[:]...)
+		defer r.close()
+		r.ask(t.Context()) // both are dead
+		f[1].change(always(nil), func() bool { return true })
+		time.Sleep(2 * probeInterval)
+		f[1].change(always(refused), nil) // only the second was back, and goes
+		asked, _ := f[0].asked()
+		time.AfterFunc(2*time.Second, func() {
+			if n, _ := f[0].asked(); n != asked {
+				t.Errorf("the dead scanner was asked %d times while the other one lived", n-asked)
+			}
+			f[0].change(always(nil), func() bool { return true })
+		})
+		if cause, took, err := r.ask(t.Context()); cause != "" || took > 2*time.Second+probeInterval+maxBackOff {
+			t.Errorf("%q (%v) after %v", cause, err, took)
+		}
+	})
+}
+
+// Who waits does not ask a scanner that has died meanwhile, as long as another one
+// lives.
+func TestScannerThatDiesMeanwhileIsSkipped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := [2]*fakeScanner{{do: always(refused)}, {do: always(busy)}}
+		r := newRig(retryTime, maxWait, f[:]...)
+		defer r.close()
+		time.AfterFunc(retryTime, func() { r.bury(r.list[0], refused) })
+		r.ask(t.Context())
+		if last := f[0].tries[len(f[0].tries)-1]; last > retryTime {
+			t.Errorf("asked after %v", last)
+		}
+	})
+}
+
+// When the last scanner dies, whoever is under way still asks all for the rest of
+// its own retry time.
+func TestDeathOfAllDoesNotShortenOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := [2]*fakeScanner{{do: always(refused)}, {do: always(refused)}}
+		r := newRig(retryTime, maxWait, f[:]...)
+		defer r.close()
+		first, second := make(chan Cause), make(chan Cause)
+		go func() { cause, _, _ := r.ask(t.Context()); first <- cause }()
+		time.Sleep(15 * time.Second)
+		go func() { cause, _, _ := r.ask(t.Context()); second <- cause }()
+		if cause := <-first; cause != CauseUnavailable || !r.list[0].isDead() || !r.list[1].isDead() {
+			t.Fatalf("the first: %q", cause)
+		}
+		f[1].change(always(nil), nil) // back, and the prober is no help
+		if cause := <-second; cause != "" {
+			t.Errorf("the second: %q", cause)
+		}
+		if !r.list[0].isDead() || r.list[1].isDead() {
+			t.Error("the wrong scanner counts as dead")
+		}
+	})
+}
