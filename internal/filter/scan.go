@@ -33,7 +33,7 @@ type scan struct {
 	req   *ampdp.Request
 	clean func() error // prepares the spool directory for another try
 	log   *slog.Logger
-	wait  time.Duration // that is left of the message's longest wait
+	wait  time.Duration // that is left of the message's longest wait, from firstFailure on
 
 	visits []*visit      // of all scanners, in their order
 	sent   int           // whole requests
@@ -41,7 +41,7 @@ type scan struct {
 
 	firstTry     time.Time
 	firstFailure time.Time // the end of the first round in vain
-	firstRefusal time.Time // the end of the first round in which none was even busy
+	firstRefusal time.Time // the same since the last sign of life; zero: none since
 }
 
 // visit is what one message knows about one scanner.
@@ -146,7 +146,7 @@ func (s *scan) judge(ctx context.Context, v *visit, err error) error {
 		return &failure{causeRequest, fmt.Errorf("%w: %w", errUnknown, err)}
 	}
 	if e.RequestSent {
-		s.sent++
+		s.requestLost()
 	}
 	switch e.Cause {
 	case ampdp.CauseUnavailable:
@@ -167,6 +167,16 @@ func (s *scan) judge(ctx context.Context, v *visit, err error) error {
 	return &failure{causeRequest, err}
 }
 
+// requestLost counts a whole request without a usable reply. Somebody has worked on it, so
+// that the retry time begins anew, and what he spent on it was no waiting.
+func (s *scan) requestLost() {
+	s.sent++
+	s.firstRefusal = time.Time{}
+	if !s.firstFailure.IsZero() {
+		s.wait += s.took
+	}
+}
+
 func (s *scan) unavailable(v *visit, e *ampdp.Error) error {
 	switch {
 	case e.Refused:
@@ -185,16 +195,18 @@ func (s *scan) unavailable(v *visit, e *ampdp.Error) error {
 }
 
 // pause waits before the next round, or says that there is none. The last round
-// comes when the time is just over, so that all of it is used. Time counts from
-// the first failure: what a scanner spent on the message before it died was no
-// waiting.
+// comes when the time is just over, so that all of it is used. Neither time counts
+// what a scanner spent on the message before it died. A round in which one was busy
+// is a sign of life: the retry time is for scanners that give none.
 func (s *scan) pause(ctx context.Context, again *tryAgain, backOff time.Duration) error {
 	now := time.Now()
 	if s.firstFailure.IsZero() {
 		s.firstFailure = now
 	}
 	until := s.firstFailure.Add(s.wait)
-	if again.cause == CauseUnavailable {
+	if again.cause == CauseBusy {
+		s.firstRefusal = time.Time{}
+	} else {
 		if s.firstRefusal.IsZero() {
 			s.firstRefusal = now
 		}
