@@ -196,3 +196,19 @@ func TestPortScan(t *testing.T) {
 		})
 	}
 }
+
+// TestPortScanLog: many that speak no milter make one line a second.
+func TestPortScanLog(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	start := time.Now()
+	for range 50 {
+		conn := b.dial(t)
+		io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+		conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		conn.Read(make([]byte, 1))
+	}
+	most := int(time.Since(start)/time.Second) + 1
+	if n := strings.Count(b.log.String(), "does not speak the milter protocol"); n < 1 || n > most {
+		t.Errorf("%d log lines, want at most %d", n, most)
+	}
+}

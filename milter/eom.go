@@ -37,7 +37,7 @@ func (s *session) verdict(m gomilter.Modifier) (Verdict, error) {
 	s.begin(m)
 	switch {
 	case s.refusal != nil:
-		s.logger().Warn("message refused before it was scanned", "reply", s.refusal.String())
+		s.logRefusal()
 		return s.refused(TempFail(*s.refusal)), nil
 	case s.tx == nil:
 		s.log.Warn("end of a message that never began")
@@ -45,6 +45,15 @@ func (s *session) verdict(m gomilter.Modifier) (Verdict, error) {
 	}
 	s.learnQueueID(m)
 	return s.await(s.tx)
+}
+
+// logRefusal logs a message of which the handler knows nothing, or not all.
+func (s *session) logRefusal() {
+	attrs := []any{"reply", s.refusal.String(), "client", s.client.Address}
+	if s.env != nil {
+		attrs = append(attrs, "from", s.env.Sender.String(), "nrcpt", len(s.env.Recipients))
+	}
+	s.logger().Warn("message refused before it was scanned", attrs...)
 }
 
 // refused ends the transaction of a message that is answered without its verdict,

@@ -152,7 +152,7 @@ func (srv *Server) serveConn(conn net.Conn) {
 		return
 	}
 	if missing := missingActions(o); missing != nil && srv.warnMissing.now() {
-		log.Warn("the MTA does not offer every change that amavisd may ask for; those are left out", "missing", missing)
+		log.Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing)
 	}
 	g.admitted = frame
 	s := newSession(srv, g, log)
@@ -210,9 +210,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 		close(srv.empty)
 	}
 	srv.mu.Unlock()
-	if ln != nil {
-		ln.Close()
-	}
+	srv.closeListener(ln)
 	for _, g := range conns {
 		g.drain()
 	}
@@ -245,11 +243,20 @@ func (srv *Server) Close() {
 	conns := srv.list()
 	srv.mu.Unlock()
 	srv.cancel(ErrServerClosed)
-	if ln != nil {
-		ln.Close()
-	}
+	srv.closeListener(ln)
 	for _, g := range conns {
 		_ = g.shut()
+	}
+}
+
+// closeListener stops accepting. A local socket goes with its listener, or an error
+// says why not.
+func (srv *Server) closeListener(ln net.Listener) {
+	if ln == nil {
+		return
+	}
+	if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		srv.log.Warn("the socket could not be given up in order", "error", err)
 	}
 }
 
