@@ -19,8 +19,8 @@ ifneq ($(VERSION),)
 LDFLAGS       += -X $(CONFIG_PKG).version=$(VERSION)
 endif
 
-# What is installed names the directory that the program was built for.
-AT_RUNTIME_DIR = sed 's|/var/amavis|$(RUNTIME_DIR)|g'
+# What is installed names the directories that the program is built for and in.
+AT_ITS_PLACE = sed 's|/var/amavis|$(RUNTIME_DIR)|g; s|/usr/sbin/amavis-milter|$(SBINDIR)/amavis-milter|g'
 
 # Tools are run at these versions without being in go.mod.
 STATICCHECK    = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -88,13 +88,13 @@ man:
 install: build
 	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8'
 	install -m 755 bin/amavis-milter '$(DESTDIR)$(SBINDIR)/amavis-milter'
-	$(AT_RUNTIME_DIR) docs/amavis-milter.8 > bin/amavis-milter.8
+	$(AT_ITS_PLACE) docs/amavis-milter.8 > bin/amavis-milter.8
 	install -m 644 bin/amavis-milter.8 '$(DESTDIR)$(MANDIR)/man8/amavis-milter.8'
 ifeq ($(INIT_SCRIPT),yes)
 	install -d '$(DESTDIR)$(SYSCONFDIR)/init.d' '$(DESTDIR)$(SYSCONFDIR)/sysconfig'
-	$(AT_RUNTIME_DIR) contrib/init.d/amavis-milter > bin/amavis-milter.init
+	$(AT_ITS_PLACE) contrib/init.d/amavis-milter > bin/amavis-milter.init
 	install -m 755 bin/amavis-milter.init '$(DESTDIR)$(SYSCONFDIR)/init.d/amavis-milter'
-	$(AT_RUNTIME_DIR) contrib/sysconfig/amavis > bin/amavis.sysconfig
+	$(AT_ITS_PLACE) contrib/sysconfig/amavis > bin/amavis.sysconfig
 	test -e '$(DESTDIR)$(SYSCONFDIR)/sysconfig/amavis' || \
 		install -m 644 bin/amavis.sysconfig '$(DESTDIR)$(SYSCONFDIR)/sysconfig/amavis'
 endif
