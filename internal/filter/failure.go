@@ -21,11 +21,12 @@ const (
 )
 
 // Causes that no Action is asked for: these are always a tempfail, because what
-// went wrong is not the scanner.
+// went wrong is not the scanner, or because it may have done its work.
 const (
-	causeRequest Cause = "request" // no request can be made of this message
-	causeHeader  Cause = "header"  // the header passes our limits
-	causePanic   Cause = "panic"   // a defect of ours; the session answers
+	causeRequest   Cause = "request"         // no request can be made of this message
+	causeHeader    Cause = "header"          // the header passes our limits
+	causePanic     Cause = "panic"           // a defect of ours; the session answers
+	causeDelivered Cause = "maybe-delivered" // care of the server: it had the whole request, its reply did not come
 )
 
 // Causes returns all causes that [OnFailure] knows.

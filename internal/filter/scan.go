@@ -138,6 +138,28 @@ func (s *scan) try(ctx context.Context, v *visit) (*ampdp.Reply, error) {
 	return nil, s.judge(ctx, v, err)
 }
 
+// learn keeps what the error of one try tells about the scanner, and about the time
+// that it took.
+func (s *scan) learn(v *visit, e *ampdp.Error) {
+	switch {
+	case e.Refused:
+		v.refused++
+		s.refused(v.scanner, e)
+	case e.Cause == ampdp.CauseBusy, e.Cause == ampdp.CauseMalformed, e.Cause == ampdp.CauseUnavailable && e.RequestSent:
+		s.answered(v.scanner)
+	}
+	if !e.RequestSent {
+		return
+	}
+	s.sent++
+	// Somebody has worked on it: the retry time begins anew, and what he spent on
+	// it was no waiting.
+	s.firstRefusal = time.Time{}
+	if !s.firstFailure.IsZero() {
+		s.wait += s.took
+	}
+}
+
 // judge says what the error of one try means for the message: a *tryAgain, a
 // *failure, or the cause of ctx.
 func (s *scan) judge(ctx context.Context, v *visit, err error) error {
@@ -145,53 +167,29 @@ func (s *scan) judge(ctx context.Context, v *visit, err error) error {
 	if !errors.As(err, &e) {
 		return &failure{causeRequest, fmt.Errorf("%w: %w", errUnknown, err)}
 	}
-	if e.RequestSent {
-		s.requestLost()
+	s.learn(v, e)
+	switch {
+	case e.Cause == ampdp.CauseCanceled && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case e.RequestSent && s.req.DeliveryCareOf == ampdp.CareOfServer:
+		// The message may be on its way: to pass it would deliver it twice, to
+		// reject it would lie to its sender.
+		return &failure{causeDelivered, err}
 	}
 	switch e.Cause {
 	case ampdp.CauseUnavailable:
-		return s.unavailable(v, e)
+		if s.sent >= maxSends {
+			return &failure{CauseUnavailable, fmt.Errorf("gave up after %d whole requests: %w", s.sent, err)}
+		}
+		return &tryAgain{failure{CauseUnavailable, err}}
 	case ampdp.CauseBusy:
-		s.answered(v.scanner)
 		return &tryAgain{failure{CauseBusy, err}}
 	case ampdp.CauseTimeout:
 		return &failure{CauseTimeout, err}
 	case ampdp.CauseMalformed:
-		s.answered(v.scanner)
 		return &failure{CauseMalformed, err}
-	case ampdp.CauseCanceled:
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 	}
 	return &failure{causeRequest, err}
-}
-
-// requestLost counts a whole request without a usable reply. Somebody has worked on it, so
-// that the retry time begins anew, and what he spent on it was no waiting.
-func (s *scan) requestLost() {
-	s.sent++
-	s.firstRefusal = time.Time{}
-	if !s.firstFailure.IsZero() {
-		s.wait += s.took
-	}
-}
-
-func (s *scan) unavailable(v *visit, e *ampdp.Error) error {
-	switch {
-	case e.Refused:
-		v.refused++
-		s.refused(v.scanner, e)
-	case e.RequestSent:
-		s.answered(v.scanner)
-	}
-	switch {
-	case e.RequestSent && s.req.DeliveryCareOf == ampdp.CareOfServer:
-		return &failure{CauseUnavailable, fmt.Errorf("not repeated, amavisd may have delivered the message: %w", e)}
-	case s.sent >= maxSends:
-		return &failure{CauseUnavailable, fmt.Errorf("gave up after %d whole requests: %w", s.sent, e)}
-	}
-	return &tryAgain{failure{CauseUnavailable, e}}
 }
 
 // pause waits before the next round, or says that there is none. The last round

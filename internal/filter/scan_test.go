@@ -70,6 +70,10 @@ var (
 	busy      = &ampdp.Error{Cause: ampdp.CauseBusy, Err: syscall.EAGAIN}
 	timedOut  = &ampdp.Error{Cause: ampdp.CauseTimeout, RequestSent: true, Err: context.DeadlineExceeded}
 	malformed = &ampdp.Error{Cause: ampdp.CauseMalformed, RequestSent: true, Err: ampdp.ErrTruncated}
+	// The same before the whole request was written.
+	lateConnect = &ampdp.Error{Cause: ampdp.CauseTimeout, Err: context.DeadlineExceeded}
+	halfAsked   = &ampdp.Error{Cause: ampdp.CauseMalformed, Err: ampdp.ErrMalformed}
+
 	badAsk    = &ampdp.Error{Cause: ampdp.CauseRequest, Err: ampdp.ErrRequestTooLarge}
 	canceling = &ampdp.Error{Cause: ampdp.CauseCanceled, Err: context.Canceled}
 )
@@ -158,7 +162,12 @@ func TestScan(t *testing.T) {
 		{"hung up three times", inTurn(hungUp, hungUp, hungUp, nil), "", "", 0, time.Second, 4, 3},
 		{"hung up for ever", always(hungUp), "", CauseUnavailable, 0, time.Second, maxSends, maxSends - 1},
 		{"refusals between do not count as sent", inTurn(hungUp, refused, hungUp, refused, hungUp, refused, nil), "", "", 0, 10 * time.Second, 7, 6},
-		{"care of the server: sent whole", inTurn(hungUp, nil), ampdp.CareOfServer, CauseUnavailable, 0, 0, 1, 0},
+		{"care of the server: sent whole", inTurn(hungUp, nil), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
+		{"care of the server: no reply in time", always(timedOut), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
+		{"care of the server: no connection in time", always(lateConnect), ampdp.CareOfServer, CauseTimeout, 0, 0, 1, 0},
+		{"care of the server: malformed", always(malformed), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
+		{"care of the server: a reply to half a request", always(halfAsked), ampdp.CareOfServer, CauseMalformed, 0, 0, 1, 0},
+		{"care of the server: busy", inTurn(busy, nil), ampdp.CareOfServer, "", 0, minBackOff, 2, 0},
 		{"care of the server: refused", inTurn(refused, nil), ampdp.CareOfServer, "", 0, minBackOff, 2, 0},
 		{"busy for ever", always(busy), "", CauseBusy, maxWait, maxWait, 0, 0},
 		{"busy for a while", inTurn(busy, busy, busy, nil), "", "", 0, time.Second, 4, 0},

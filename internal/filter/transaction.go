@@ -136,6 +136,8 @@ func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdi
 	switch {
 	case verdict.Disposition() == milter.DispositionAccept:
 		what = "the message passes UNSCANNED"
+	case f.cause == causeDelivered:
+		what = "amavisd may have delivered the message: tempfail, whatever --on-failure says"
 	case f.cause == CauseSpool || f.cause == causeRequest:
 		level = slog.LevelError
 	}

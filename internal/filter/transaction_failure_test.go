@@ -2,6 +2,7 @@ package filter
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"os"
 	"path/filepath"
@@ -23,6 +24,10 @@ func unscanned(c Cause) []milter.Change {
 	}
 }
 
+func careOfServer(o *Options) { o.DeliveryCareOf = ampdp.CareOfServer }
+
+const maybeDelivered = "amavisd may have delivered the message: tempfail, whatever --on-failure says"
+
 // Each way in which a message cannot be scanned, by default and when everything is
 // to pass.
 func TestFailures(t *testing.T) {
@@ -41,6 +46,7 @@ func TestFailures(t *testing.T) {
 		passes  bool
 		level   string
 		logged  string
+		what    string // logged of a message that does not pass; empty: the usual
 	}{
 		{
 			name: "nobody listens", handler: ampdptest.Continue(), change: func(o *Options) { o.RetryTime = 0 },
@@ -51,8 +57,27 @@ func TestFailures(t *testing.T) {
 			cause: CauseUnavailable, passes: true, level: "WARN", logged: "gave up after 4 whole requests",
 		},
 		{
-			name: "it hangs up, and would deliver", handler: ampdptest.HangUp(), change: func(o *Options) { o.DeliveryCareOf = ampdp.CareOfServer },
-			cause: CauseUnavailable, passes: true, level: "WARN", logged: "may have delivered",
+			name: "it hangs up, and would deliver", handler: ampdptest.HangUp(), change: careOfServer,
+			cause: causeDelivered, level: "WARN", logged: "without a reply", what: maybeDelivered,
+		},
+		{
+			name: "its reply breaks off, and it would deliver", handler: ampdptest.RawThenHangUp("log_id=1\r\n"), change: careOfServer,
+			cause: causeDelivered, level: "WARN", logged: "breaks off", what: maybeDelivered,
+		},
+		{
+			name: "it is too late, and would deliver", handler: ampdptest.Hang(),
+			change: func(o *Options) { careOfServer(o); o.Scanners[0].Timeout = 50 * time.Millisecond },
+			cause:  causeDelivered, level: "WARN", logged: "timeout", what: maybeDelivered,
+		},
+		{
+			name: "the deadline comes, and it would deliver", handler: ampdptest.Hang(),
+			change: func(o *Options) { careOfServer(o); o.Deadline = 50 * time.Millisecond },
+			cause:  causeDelivered, level: "WARN", logged: "timeout", what: maybeDelivered,
+		},
+		{
+			name: "nobody listens who would deliver", handler: ampdptest.Continue(),
+			change: func(o *Options) { careOfServer(o); o.RetryTime = 0 },
+			before: func(b *bench) { b.amavisd.Stop() }, cause: CauseUnavailable, passes: true, level: "WARN", logged: "amavisd.sock",
 		},
 		{
 			name: "no reply within the timeout", handler: ampdptest.Hang(), change: func(o *Options) { o.Scanners[0].Timeout = 50 * time.Millisecond },
@@ -145,7 +170,7 @@ func TestFailures(t *testing.T) {
 				b.checkEmpty("with the verdict")
 				tx.End(milter.Outcome{Sent: v})
 
-				what := "not scanned"
+				what := cmp.Or(c.what, "not scanned")
 				if pass && c.passes {
 					what = "UNSCANNED"
 					checkVerdict(t, v, milter.DispositionAccept, "", unscanned(c.cause)...)
