@@ -36,8 +36,8 @@ How to go on
     make build         the program: bin/amavis-milter; try bin/amavis-milter --help
     make install       the program and its manual page (DESTDIR and PREFIX are heeded)
     README.md          the smallest configuration of sendmail, Postfix and amavisd
-    contrib/           the files that this demonstration used: the line for
-                       sendmail.mc, the snippet for amavisd, the init script
+    contrib/           the line for sendmail.mc, the snippet for amavisd, the init
+                       script: with real servers, the demonstration runs on them
     docs/              the manual page, how it is built, the protocols
     make test          all tests, the real servers included
 `
