@@ -35,7 +35,7 @@ func run(argv []string, stdout, stderr io.Writer) int {
 	default:
 		err = serve(cfg, parent, stderr)
 	}
-	if err == nil {
+	if err == nil || parent == nil && errors.Is(err, daemon.ErrStopped) {
 		return daemon.ExitOK
 	}
 	err = withExitCode(err)

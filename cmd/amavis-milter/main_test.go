@@ -121,6 +121,14 @@ func (s *site) start(args ...string) *process {
 
 func (s *site) run(cmd *exec.Cmd) *process {
 	s.t.Helper()
+	p := s.launch(cmd)
+	await(s.t, "start: "+p.log.String(), func() bool { return strings.Contains(p.log.String(), " serving ") })
+	return p
+}
+
+// launch starts the program and waits for nothing.
+func (s *site) launch(cmd *exec.Cmd) *process {
+	s.t.Helper()
 	p := &process{site: s, cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
@@ -128,7 +136,6 @@ func (s *site) run(cmd *exec.Cmd) *process {
 	}
 	go func() { p.cmd.Wait(); close(p.ended) }()
 	s.t.Cleanup(func() { p.cmd.Process.Kill(); <-p.ended })
-	await(s.t, "start: "+p.log.String(), func() bool { return strings.Contains(p.log.String(), " serving ") })
 	return p
 }
 

@@ -29,7 +29,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	log, closeLog := openLog(cfg, stderr)
 	defer closeLog()
 	defer func() {
-		if err != nil && cfg.LogTarget == config.TargetSyslog {
+		if err != nil && !errors.Is(err, daemon.ErrStopped) && cfg.LogTarget == config.TargetSyslog {
 			log.Error("ended by an error", "error", err) // stderr gets it in any case
 		}
 	}()
@@ -43,16 +43,25 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 		return err
 	}
 	defer place.leave(log)
-	store, err := spool.Open(cfg.WorkDir, spool.Options{Log: log})
+	var store *spool.Spool
+	err = daemon.Starting(signals, log, func(ctx context.Context) (err error) {
+		store, err = spool.Open(cfg.WorkDir, spool.Options{Log: log, Context: ctx})
+		return err
+	})
+	if store != nil { // it may be open although a signal came
+		defer closeSpool(store, log)
+	}
 	if err != nil {
 		return err
 	}
-	defer closeSpool(store, log)
 	mail := filter.New(filterOptions(cfg, store, log))
 	defer mail.Close()
 	times := milter.DefaultTimes()
 	times.Idle = cfg.Timeout
 	server := milter.NewServer(mail, log, times)
+	// Before the spool is closed: whatever still waits for a verdict must not get
+	// one because its mail file is gone.
+	defer server.Close()
 
 	logStart(cfg, log)
 	log.Info("spool: " + store.Access().String()) // a scanner that cannot read it scans nothing
@@ -65,7 +74,6 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 			place.pidFile.Yield() // a successor may start while we finish
 			return server.Shutdown(ctx)
 		},
-		End:    func() { closeSpool(store, log) },
 		Hangup: func() { log.Info("settings are read at start only: restart to change them", "signal", "HUP") },
 		Log:    log,
 	}

@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// startTimeout is how long the parent waits for the child's report.
-	startTimeout = 60 * time.Second
+	// StartTimeout is how long the parent waits for the child's report. Nothing that
+	// the child waits for at its start may take as long, or nobody learns what it was.
+	StartTimeout = 60 * time.Second
 
 	// endTimeout is how long a child that has failed, or is told to end, may take
 	// until it is killed.
@@ -43,7 +44,7 @@ const (
 //
 // The program is started by the path it was invoked by, not by /proc/self/exe:
 // that would name the process "exe", and no pkill(1) of an init script finds it.
-func Detach() error { return detach(startTimeout) }
+func Detach() error { return detach(StartTimeout) }
 
 func detach(timeout time.Duration) error {
 	program, err := ownProgram(os.Args[0])

@@ -58,7 +58,7 @@ func program() int {
 	flags.StringVar(&opt.status, "status", "", "")
 	flags.StringVar(&opt.gate, "gate", "", "FIFO that is read before the program goes on")
 	flags.BoolVar(&opt.foreground, "foreground", false, "")
-	flags.DurationVar(&opt.timeout, "timeout", startTimeout, "")
+	flags.DurationVar(&opt.timeout, "timeout", StartTimeout, "")
 	if flags.Parse(os.Args[1:]) != nil {
 		return ExitUsage
 	}
@@ -159,7 +159,6 @@ func (opt *options) drop() error {
 // connections, which is how tests keep it busy.
 func echoService(listener *Listener) *Service {
 	open := make(chan struct{}, 100)
-	cut := make(chan struct{})
 	return &Service{
 		Serve: func() error {
 			for {
@@ -184,14 +183,11 @@ func echoService(listener *Listener) *Service {
 				select {
 				case <-ctx.Done():
 					return context.Cause(ctx)
-				case <-cut:
-					return nil
 				case <-time.After(time.Millisecond):
 				}
 			}
 			return nil
 		},
-		End: func() { close(cut) },
 		Log: slog.New(slog.DiscardHandler),
 	}
 }

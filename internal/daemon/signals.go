@@ -22,6 +22,11 @@ const (
 	signalBuffer = 8
 )
 
+// ErrStopped says that TERM or INT came before there was anything to serve. It has
+// an exit code for the process that waits for a detached child; in the
+// foreground it is an end that was asked for.
+var ErrStopped error = &Error{Code: ExitUnavailable, Err: errors.New("a signal ended the daemon before it served")}
+
 // Why the context of Service.Drain is done.
 var (
 	ErrDrainTime    = errors.New("the time to finish messages is over")
@@ -30,18 +35,17 @@ var (
 
 // Service is a server that ends in an orderly way on signals. Hangup may be nil,
 // the rest not.
+//
+// A second signal has no callback of its own: it ends the context of Drain, which
+// must answer what waits before anything is taken from under it.
 type Service struct {
-	// Serve serves until it fails, or until Drain or End has ended it.
+	// Serve serves until it fails, or until Drain has ended it.
 	Serve func() error
 
 	// Drain stops accepting and lets what is under way finish. It is called once,
 	// at the first TERM or INT, and must return soon after ctx is done, which is after
 	// DrainTime or at a second signal (context.Cause tells).
 	Drain func(ctx context.Context) error
-
-	// End ends everything at once. It is called at a second TERM or INT, while
-	// Drain runs, and when Drain does not return in time.
-	End func()
 
 	// Hangup is called at HUP and must return soon.
 	Hangup func()
@@ -58,11 +62,36 @@ func NotifySignals() (signals <-chan os.Signal, stop func()) {
 	return ch, func() { signal.Stop(ch) }
 }
 
+// Starting takes a step of the start that may last, with a context that ends at TERM
+// or INT, and returns the step's error. After such a signal it is ErrStopped,
+// whatever the step returned: it must end soon then.
+func Starting(signals <-chan os.Signal, log *slog.Logger, step func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	done := make(chan error, 1)
+	go func() { done <- step(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if ctx.Err() != nil {
+				return ErrStopped
+			}
+			return err
+		case sig := <-signals:
+			log.Info("a signal during the start", "signal", sig.String())
+			if isEnd(sig) {
+				cancel(ErrStopped)
+			}
+		}
+	}
+}
+
 // Run serves until Serve returns on its own, and returns its error then, or until
 // a signal has ended it. It returns nil after an end that was asked for, even if
 // Drain could not finish everything (that is logged), and an error only if Drain
 // did not return within a second after its time. Run returns 9 s after the first
-// signal at the latest.
+// signal at the latest; Serve and Drain may still run then, and it is the caller's
+// to end what is left.
 func (s *Service) Run(signals <-chan os.Signal) error {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
@@ -110,12 +139,10 @@ func (s *Service) end(signals <-chan os.Signal, served <-chan error) error {
 			if isEnd(sig) && ctx.Err() == nil {
 				s.Log.Warn("ending at once", "signal", sig.String())
 				cancel(ErrSecondSignal)
-				s.End()
 			}
 		case <-done:
 			done, grace = nil, time.After(endGrace)
 		case <-grace:
-			s.End()
 			return failf(ExitSoftware, "the end was not orderly: %w", context.Cause(ctx))
 		}
 	}

@@ -22,7 +22,6 @@ type fakeService struct {
 	log     bytes.Buffer
 	stopped chan error
 	drains  atomic.Int32
-	ends    atomic.Int32
 	hangups atomic.Int32
 }
 
@@ -36,7 +35,6 @@ func newFakeService(drain func(ctx context.Context) error) *fakeService {
 			f.stopped <- nil
 			return err
 		},
-		End:    func() { f.ends.Add(1) },
 		Hangup: func() { f.hangups.Add(1) },
 		Log:    slog.New(slog.NewTextHandler(&f.log, nil)),
 	}
@@ -77,21 +75,20 @@ func TestRun(t *testing.T) {
 		signals []timedSignal
 		took    time.Duration
 		failed  error // what Run's error wraps
-		ends    int32
 		hangups int32
 		log     string
 	}{
-		{"TERM", quick, []timedSignal{{1 * time.Second, term}}, time.Second, nil, 0, 0, "ending"},
-		{"INT", quick, []timedSignal{{1 * time.Second, intr}}, time.Second, nil, 0, 0, "ending"},
-		{"a message finishes", busy, []timedSignal{{0, term}}, 5 * time.Second, nil, 0, 0, "ending"},
-		{"a message does not", obedient, []timedSignal{{0, term}}, DrainTime, nil, 0, 0, ErrDrainTime.Error()},
-		{"last answers", last, []timedSignal{{0, term}}, DrainTime + lastAnswers, nil, 0, 0, ErrDrainTime.Error()},
-		{"last answers after a second signal", last, []timedSignal{{0, term}, {2 * time.Second, term}}, 2*time.Second + lastAnswers, nil, 1, 0, ErrSecondSignal.Error()},
-		{"second signal", busy, []timedSignal{{0, term}, {2 * time.Second, intr}}, 2 * time.Second, nil, 1, 0, ErrSecondSignal.Error()},
-		{"HUP does not hurry", busy, []timedSignal{{0, term}, {2 * time.Second, hup}}, 5 * time.Second, nil, 0, 0, "ending"},
-		{"stuck", stuck, []timedSignal{{0, term}}, DrainTime + endGrace, ErrDrainTime, 1, 0, "ending"},
-		{"stuck, second signal", stuck, []timedSignal{{0, term}, {time.Second, term}, {time.Second, term}}, time.Second + endGrace, ErrSecondSignal, 2, 0, "at once"},
-		{"HUP and USR1", quick, []timedSignal{{0, hup}, {time.Second, usr1}, {time.Second, hup}, {3 * time.Second, term}}, 3 * time.Second, nil, 0, 2, "user defined signal 1"},
+		{"TERM", quick, []timedSignal{{1 * time.Second, term}}, time.Second, nil, 0, "ending"},
+		{"INT", quick, []timedSignal{{1 * time.Second, intr}}, time.Second, nil, 0, "ending"},
+		{"a message finishes", busy, []timedSignal{{0, term}}, 5 * time.Second, nil, 0, "ending"},
+		{"a message does not", obedient, []timedSignal{{0, term}}, DrainTime, nil, 0, ErrDrainTime.Error()},
+		{"last answers", last, []timedSignal{{0, term}}, DrainTime + lastAnswers, nil, 0, ErrDrainTime.Error()},
+		{"last answers after a second signal", last, []timedSignal{{0, term}, {2 * time.Second, term}}, 2*time.Second + lastAnswers, nil, 0, ErrSecondSignal.Error()},
+		{"second signal", busy, []timedSignal{{0, term}, {2 * time.Second, intr}}, 2 * time.Second, nil, 0, ErrSecondSignal.Error()},
+		{"HUP does not hurry", busy, []timedSignal{{0, term}, {2 * time.Second, hup}}, 5 * time.Second, nil, 0, "ending"},
+		{"stuck", stuck, []timedSignal{{0, term}}, DrainTime + endGrace, ErrDrainTime, 0, "ending"},
+		{"stuck, second signal", stuck, []timedSignal{{0, term}, {time.Second, term}, {time.Second, term}}, time.Second + endGrace, ErrSecondSignal, 0, "at once"},
+		{"HUP and USR1", quick, []timedSignal{{0, hup}, {time.Second, usr1}, {time.Second, hup}, {3 * time.Second, term}}, 3 * time.Second, nil, 2, "user defined signal 1"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -114,9 +111,8 @@ func TestRun(t *testing.T) {
 				if !errors.Is(err, test.failed) || test.failed == nil && err != nil {
 					t.Errorf("got %v, want %v", err, test.failed)
 				}
-				drains, ends, hangups := f.drains.Load(), f.ends.Load(), f.hangups.Load()
-				if drains != 1 || ends != test.ends || hangups != test.hangups {
-					t.Errorf("%d drains, %d ends, %d hangups; want 1, %d, %d", drains, ends, hangups, test.ends, test.hangups)
+				if drains, hangups := f.drains.Load(), f.hangups.Load(); drains != 1 || hangups != test.hangups {
+					t.Errorf("%d drains, %d hangups; want 1, %d", drains, hangups, test.hangups)
 				}
 				if !strings.Contains(f.log.String(), test.log) {
 					t.Errorf("the log lacks %q:\n%s", test.log, &f.log)
@@ -135,8 +131,8 @@ func TestRunServeFails(t *testing.T) {
 		if err := f.Run(make(chan os.Signal)); !errors.Is(err, want) || want == nil && err != nil {
 			t.Errorf("got %v, want %v", err, want)
 		}
-		if f.drains.Load() != 0 || f.ends.Load() != 0 {
-			t.Error("Drain or End was called")
+		if f.drains.Load() != 0 {
+			t.Error("Drain was called")
 		}
 	}
 }
@@ -154,6 +150,48 @@ func TestRunServeStuck(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 	})
+}
+
+// TestStarting: TERM and INT end a step of the start, other signals do not.
+func TestStarting(t *testing.T) {
+	failed := errors.New("the step failed")
+	waits := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
+	ends := func(err error) func(context.Context) error {
+		return func(context.Context) error { time.Sleep(time.Second); return err }
+	}
+	deaf := func(context.Context) error { time.Sleep(3 * time.Second); return nil }
+	tests := []struct {
+		name string
+		step func(context.Context) error
+		sig  os.Signal
+		took time.Duration
+		want error
+	}{
+		{"done", ends(nil), nil, time.Second, nil},
+		{"failed", ends(failed), nil, time.Second, failed},
+		{"HUP", ends(nil), syscall.SIGHUP, time.Second, nil},
+		{"TERM", waits, syscall.SIGTERM, 100 * time.Millisecond, ErrStopped},
+		{"INT", waits, syscall.SIGINT, 100 * time.Millisecond, ErrStopped},
+		{"TERM, and the step is done all the same", deaf, syscall.SIGTERM, 3 * time.Second, ErrStopped},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				signals := make(chan os.Signal, 1)
+				if test.sig != nil {
+					time.AfterFunc(100*time.Millisecond, func() { signals <- test.sig })
+				}
+				begin := time.Now()
+				err := Starting(signals, slog.New(slog.DiscardHandler), test.step)
+				if err != test.want || time.Since(begin) != test.took {
+					t.Errorf("got %v after %v, want %v after %v", err, time.Since(begin), test.want, test.took)
+				}
+			})
+		})
+	}
+	if ExitCode(ErrStopped) != ExitUnavailable {
+		t.Errorf("exit code %d", ExitCode(ErrStopped))
+	}
 }
 
 func TestHangupWithoutCallback(t *testing.T) {
