@@ -27,6 +27,7 @@ const (
 	causeHeader    Cause = "header"          // the header passes our limits
 	causePanic     Cause = "panic"           // a defect of ours; the session answers
 	causeDelivered Cause = "maybe-delivered" // care of the server: it had the whole request, its reply did not come
+	causeShutdown  Cause = "shutdown"        // the program ends
 )
 
 // Causes returns all causes that [OnFailure] knows.
@@ -77,6 +78,7 @@ const UnscannedHeader = "X-Amavis-Milter-Unscanned"
 var (
 	replyUnavailable = milter.MustSMTPReply(451, "4.3.0", "Content scanner unavailable, try again later")
 	replyNoSpace     = milter.MustSMTPReply(452, "4.3.1", "Insufficient system storage, try again later")
+	replyShutdown    = milter.MustSMTPReply(451, "4.3.2", "Service is shutting down, try again later")
 	replyUnscannable = milter.MustSMTPReply(554, "5.3.0", "Content scanner unavailable, message refused")
 )
 

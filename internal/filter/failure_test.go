@@ -63,7 +63,7 @@ func TestFailureVerdict(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range []Cause{causeRequest, causeHeader, causePanic, causeDelivered, "", "other"} {
+	for _, c := range []Cause{causeRequest, causeHeader, causePanic, causeDelivered, causeShutdown, "", "other"} {
 		everything := OnFailure{c: ActionAccept}
 		for _, known := range Causes() {
 			everything[known] = ActionAccept

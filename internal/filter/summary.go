@@ -28,12 +28,13 @@ type summary struct {
 	scan  time.Duration // from the connect of the last try to its end
 }
 
-// log writes the line: at Info what was sent to the MTA; at Warn if it may not have
-// arrived; at Debug if the message ended before anybody had asked for a verdict.
+// log writes the line: at Info what was sent to the MTA, the session's own answer
+// without a verdict included; at Warn if it may not have arrived; at Debug if the
+// message ended before anybody had asked for a verdict, and nobody was answered.
 func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcome milter.Outcome) {
 	level := slog.LevelInfo
 	switch {
-	case !asked:
+	case !asked && outcome.Sent.Disposition() == 0:
 		level = slog.LevelDebug
 	case outcome.Err != nil:
 		level = slog.LevelWarn

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -86,7 +87,10 @@ func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 	if reply != nil {
 		t.summary.logID = reply.LogID
 	}
-	if ctx.Err() != nil {
+	if err != nil && ctx.Err() != nil {
+		if errors.Is(context.Cause(ctx), milter.ErrServerClosed) {
+			return milter.TempFail(replyShutdown), causeShutdown
+		}
 		// Nobody reads this answer; the summary tells who went away.
 		return milter.TempFail(replyUnavailable), ""
 	}

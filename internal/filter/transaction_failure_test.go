@@ -3,7 +3,6 @@ package filter
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -208,40 +207,6 @@ func TestNothingIsStoredBeyondTheHeaderLimit(t *testing.T) {
 	}
 	tx.End(milter.Outcome{Err: milter.ErrAborted})
 	b.checkEmpty("after the end")
-}
-
-// When the MTA hangs up or the server ends, the wait ends, wherever it is.
-func TestVerdictEndsWithItsContext(t *testing.T) {
-	for _, cause := range []error{milter.ErrPeerGone, milter.ErrServerClosed} {
-		for name, set := range map[string]func(*bench){
-			"in the scan":       func(*bench) {},
-			"waiting to retry":  func(b *bench) { b.amavisd.Stop() },
-			"waiting for slots": func(b *bench) { b.slots.limit, b.slots.inUse = 1, 1 },
-		} {
-			t.Run(name+"/"+cause.Error(), func(t *testing.T) {
-				// An answer that lets all pass must not be given when nobody knows.
-				b := newBench(t, ampdptest.Hang(), func(o *Options) { o.OnFailure = PassOnFailure() })
-				set(b)
-				tx := b.Begin(testEnvelope())
-				send(tx)
-				ctx, cancel := context.WithCancelCause(t.Context())
-				timer := time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
-				defer timer.Stop()
-				start := time.Now()
-				v := tx.Verdict(ctx)
-				if took := time.Since(start); took > 10*time.Second {
-					t.Errorf("it took %v", took)
-				}
-				b.checkEmpty("with the verdict")
-				checkVerdict(t, v, milter.DispositionTempFail, genericReply)
-				tx.End(milter.Outcome{Err: cause})
-				if got := b.summary(); !strings.HasPrefix(got, "level=WARN ") || !strings.Contains(got, " verdict=aborted ") ||
-					!strings.Contains(got, " wait=N scan=N ") || !strings.Contains(got, ` error="`+cause.Error()) {
-					t.Errorf("log line %s", got)
-				}
-			})
-		}
-	}
 }
 
 // A full disk is told as such, and to the log with its path.
