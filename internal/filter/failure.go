@@ -91,6 +91,16 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
+// spoolFailure makes a failure of an error of package spool. That the spool was
+// closed, or took the message away, is our own end and no trouble with the spool:
+// the administrator has not asked for mail to pass because of that.
+func spoolFailure(err error) *failure {
+	if errors.Is(err, spool.ErrClosed) || errors.Is(err, spool.ErrRemoved) {
+		return &failure{causeShutdown, err}
+	}
+	return &failure{CauseSpool, err}
+}
+
 // asFailure makes a failure of any error. One that nobody expected is a tempfail.
 func asFailure(err error) *failure {
 	var f *failure
@@ -115,12 +125,14 @@ func (o OnFailure) verdict(f *failure, canQuarantine bool, fields *headerFields,
 		return milter.Accept(append(changes, milter.Quarantine{Reason: "not scanned: " + string(f.cause)})...)
 	case ActionReject:
 		return milter.Reject(replyUnscannable)
-	default:
-		if f.cause == CauseSpool && spool.IsNoSpace(f.err) {
-			return milter.TempFail(replyNoSpace)
-		}
-		return milter.TempFail(replyUnavailable)
 	}
+	switch {
+	case f.cause == CauseSpool && spool.IsNoSpace(f.err):
+		return milter.TempFail(replyNoSpace)
+	case f.cause == causeShutdown:
+		return milter.TempFail(replyShutdown)
+	}
+	return milter.TempFail(replyUnavailable)
 }
 
 // action returns what is to be done about a cause. Whatever is not one of the

@@ -63,7 +63,8 @@ func TestFailureVerdict(t *testing.T) {
 			}
 		}
 	}
-	for _, c := range []Cause{causeRequest, causeHeader, causePanic, causeDelivered, causeShutdown, "", "other"} {
+	rows = append(rows, row{"nobody asks for an action", OnFailure{causeShutdown: ActionAccept}, causeShutdown, full, milter.DispositionTempFail, shutdownReply, nil})
+	for _, c := range []Cause{causeRequest, causeHeader, causePanic, causeDelivered, "", "other"} {
 		everything := OnFailure{c: ActionAccept}
 		for _, known := range Causes() {
 			everything[known] = ActionAccept

@@ -122,7 +122,7 @@ func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
 func (s *scan) try(ctx context.Context, v *visit) (*ampdp.Reply, error) {
 	if s.sent > 0 {
 		if err := s.clean(); err != nil {
-			return nil, &failure{CauseSpool, err}
+			return nil, spoolFailure(err)
 		}
 	}
 	v.tries++

@@ -57,7 +57,7 @@ func (t *transaction) Body(chunk []byte) {
 // somebody asks for the verdict.
 func (t *transaction) store(err error) {
 	if err != nil {
-		t.fail(&failure{CauseSpool, err})
+		t.fail(spoolFailure(err))
 	}
 }
 
@@ -115,7 +115,7 @@ func (t *transaction) ask(ctx context.Context, log *slog.Logger) (*ampdp.Reply, 
 	}
 	message, err := t.draft.Seal()
 	if err != nil {
-		return nil, &failure{CauseSpool, err}
+		return nil, spoolFailure(err)
 	}
 	waiting := time.Now()
 	if err := f.slots.acquire(ctx, f.opt.MaxWait); err != nil {

@@ -3,6 +3,7 @@ package filter
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,19 @@ func careOfServer(o *Options) { o.DeliveryCareOf = ampdp.CareOfServer }
 
 const maybeDelivered = "amavisd may have delivered the message: tempfail, whatever --on-failure says"
 
+func (b *bench) closeSpool() { b.spool.Close() }
+
+// loseSpool puts a file in the place of the spool's directory.
+func (b *bench) loseSpool() {
+	dir := filepath.Join(b.work, "milter")
+	if err := os.RemoveAll(dir); err != nil {
+		b.t.Error(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		b.t.Error(err)
+	}
+}
+
 // Each way in which a message cannot be scanned, by default and when everything is
 // to pass.
 func TestFailures(t *testing.T) {
@@ -45,6 +59,7 @@ func TestFailures(t *testing.T) {
 		passes  bool
 		level   string
 		logged  string
+		reply   string // of a message that does not pass; empty: the generic one
 		what    string // logged of a message that does not pass; empty: the usual
 	}{
 		{
@@ -103,16 +118,38 @@ func TestFailures(t *testing.T) {
 			before: func(b *bench) { b.slots.acquire(b.t.Context(), 0) }, cause: CauseBusy, passes: true, level: "WARN", logged: "all 1 are in use",
 		},
 		{
-			name: "no spool directory", handler: ampdptest.Continue(), before: func(b *bench) { b.spool.Close() },
-			cause: CauseSpool, passes: true, level: "ERROR", logged: "the spool is closed",
+			name: "no spool directory", handler: ampdptest.Continue(), before: (*bench).loseSpool,
+			cause: CauseSpool, passes: true, level: "ERROR", logged: "not a directory",
 		},
 		{
-			name: "the spool fails in mid-message", handler: ampdptest.Continue(), during: func(b *bench, _ milter.Transaction) { b.spool.Close() },
-			cause: CauseSpool, passes: true, level: "ERROR", logged: "removed",
+			name: "the spool fails in mid-message", handler: ampdptest.Continue(),
+			during: func(b *bench, tx milter.Transaction) {
+				b.loseSpool()
+				tx.Body(make([]byte, 1<<20)) // more than is kept in memory
+			},
+			cause: CauseSpool, passes: true, level: "ERROR", logged: "email.txt",
 		},
 		{
-			name: "the spool fails at the end", handler: ampdptest.Continue(), atEnd: func(b *bench) { b.spool.Close() },
-			cause: CauseSpool, passes: true, level: "ERROR", logged: "removed",
+			name: "the spool fails at the end", handler: ampdptest.Continue(), atEnd: (*bench).loseSpool,
+			cause: CauseSpool, passes: true, level: "ERROR", logged: "email.txt",
+		},
+		{
+			name: "the spool was closed before", handler: ampdptest.Continue(), before: (*bench).closeSpool,
+			cause: causeShutdown, reply: shutdownReply, level: "WARN", logged: "the spool is closed",
+		},
+		{
+			name: "the spool is closed in mid-message", handler: ampdptest.Continue(), during: func(b *bench, _ milter.Transaction) { b.closeSpool() },
+			cause: causeShutdown, reply: shutdownReply, level: "WARN", logged: "removed",
+		},
+		{
+			name: "the spool is closed at the end", handler: ampdptest.Continue(), atEnd: (*bench).closeSpool,
+			cause: causeShutdown, reply: shutdownReply, level: "WARN", logged: "removed",
+		},
+		{
+			name: "the spool is closed between two tries", handler: ampdptest.Hang(), before: func(b *bench) {
+				b.scanners.list[0].doer = &fakeScanner{do: func(context.Context) error { b.closeSpool(); return hungUp }}
+			},
+			cause: causeShutdown, reply: shutdownReply, level: "WARN", logged: "removed",
 		},
 		{
 			name: "the mail file is changed behind our back", handler: func(c *ampdptest.Conn) {
@@ -175,7 +212,7 @@ func TestFailures(t *testing.T) {
 					checkVerdict(t, v, milter.DispositionAccept, "", unscanned(c.cause)...)
 					c.level = "WARN"
 				} else {
-					checkVerdict(t, v, milter.DispositionTempFail, genericReply)
+					checkVerdict(t, v, milter.DispositionTempFail, cmp.Or(c.reply, genericReply))
 				}
 				if lines := b.logged.lines("level="+c.level, what, "queue_id=415G78Xq012345", " cause="+string(c.cause)+" ", c.logged); len(lines) != 1 {
 					t.Errorf("log: %s", b.logged)
