@@ -167,19 +167,21 @@ func (e *entry) unlinkAll() error {
 	if err := takeAccess(e.dir, e.spool.uid); err != nil {
 		return err
 	}
-	if err := emptyDir(e.dir, e.spool.uid, ""); err != nil {
-		return err
-	}
+	return removeEmptied(e.home.dir, e.name, e.name, func() error {
+		if err := emptyDir(e.dir, e.spool.uid, ""); err != nil {
+			return err
+		}
+		return e.isOurName()
+	})
+}
+
+// isOurName returns an error if something else than the directory bears its name;
+// that nothing does is none.
+func (e *entry) isOurName() error {
 	st, err := lstatat(e.home.dir, e.name)
-	switch {
-	case err == unix.ENOENT:
-		return nil
-	case err != nil:
-		return err
-	case st.Ino != e.ino || uint64(st.Dev) != e.dev:
+	if err == nil && (st.Ino != e.ino || uint64(st.Dev) != e.dev) {
 		return fmt.Errorf("%w: something else bears its name now (%s)", ErrTampered, owner(st))
 	}
-	err = unlinkat(e.home.dir, e.name, unix.AT_REMOVEDIR)
 	if err == unix.ENOENT {
 		return nil
 	}

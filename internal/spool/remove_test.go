@@ -270,3 +270,60 @@ func TestRefilledDirectory(t *testing.T) {
 	}
 	must(t, emptyDir(fd, os.Geteuid(), ""))
 }
+
+// What is put into a directory between its emptying and its removal makes both
+// begin anew, a bounded number of times.
+func TestRefilledBeforeRemoval(t *testing.T) {
+	for refills, want := range map[int]error{0: nil, 1: nil, maxRefills - 1: nil, maxRefills: errRefilled, maxRefills + 1: errRefilled} {
+		work := workDir(t)
+		dir := work + "/dir"
+		must(t, os.Mkdir(dir, 0o750))
+		parent, err := unix.Open(work, openDirFlags, 0)
+		must(t, err)
+		defer unix.Close(parent)
+		calls := 0
+		err = removeEmptied(parent, "dir", "dir", func() error {
+			must(t, os.RemoveAll(dir+"/part"))
+			if calls++; calls <= refills {
+				must(t, os.WriteFile(dir+"/part", nil, 0o640))
+			}
+			return nil
+		})
+		if !errors.Is(err, want) || want == nil && err != nil || calls > maxRefills {
+			t.Errorf("%d refills: %v after %d calls", refills, err, calls)
+		}
+		if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) != (want == nil) {
+			t.Errorf("%d refills: the directory: %v", refills, err)
+		}
+	}
+}
+
+// amavisd goes on unpacking while a message that it was too slow for is removed.
+func TestRemoveWhileSomebodyWrites(t *testing.T) {
+	const rounds, files = 100, maxRefills - 2 // never enough to keep it filled
+	work := workDir(t)
+	s := open(t, work)
+	for range rounds {
+		m := seal(t, create(t, s, "Q"))
+		must(t, os.MkdirAll(m.Dir()+"/parts/rar", 0o750))
+		begun, written := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(written)
+			for i := range files {
+				os.WriteFile(fmt.Sprintf("%s/parts/rar/p%d", m.Dir(), i), nil, 0o640)
+				os.WriteFile(fmt.Sprintf("%s/p%d", m.Dir(), i), nil, 0o640)
+				if i == 0 {
+					close(begun)
+				}
+			}
+		}()
+		<-begun
+		err := m.Remove()
+		<-written
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantGone(t, m.Dir())
+	}
+	wantNames(t, work)
+}

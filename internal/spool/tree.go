@@ -17,6 +17,11 @@ const (
 	// maxTreePasses is how often one directory is read again because something was
 	// removed from it. Only somebody who fills it meanwhile gets that far.
 	maxTreePasses = 4096
+
+	// maxRefills is how often a directory is emptied because something was put into
+	// it before it could be removed: amavisd may still be unpacking when we have
+	// given it up.
+	maxRefills = 16
 )
 
 // errRefilled says that a directory does not become empty.
@@ -53,13 +58,30 @@ func removeTree(parent int, name string, uid int) error {
 	if err := takeAccess(fd, uid); err != nil {
 		return fault(parent, name, name, err)
 	}
-	if err := emptyDir(fd, uid, ""); err != nil {
+	err = removeEmptied(parent, name, name, func() error { return emptyDir(fd, uid, "") })
+	if err != nil {
 		return fmt.Errorf("in %q: %w", name, err)
 	}
-	if err := unlinkat(parent, name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
-		return fault(parent, name, name, err)
-	}
 	return nil
+}
+
+// removeEmptied empties a directory and removes its name, and begins anew where
+// something has come into it meanwhile; path is what it is called in errors. That it
+// is not there is no error.
+func removeEmptied(parent int, name, path string, empty func() error) error {
+	for range maxRefills {
+		if err := empty(); err != nil {
+			return err
+		}
+		err := unlinkat(parent, name, unix.AT_REMOVEDIR)
+		switch {
+		case err == nil, err == unix.ENOENT:
+			return nil
+		case !isNotEmpty(err):
+			return fault(parent, name, path, err)
+		}
+	}
+	return fmt.Errorf("%q: %w", path, errRefilled)
 }
 
 // empty removes what lies in dir, which is depth levels below the top and called
@@ -125,13 +147,7 @@ func (t *tree) descend(parent int, name, path string, depth int) error {
 	if err := takeAccess(fd, t.uid); err != nil {
 		return fault(parent, name, path, err)
 	}
-	if err := t.empty(fd, path, depth); err != nil {
-		return err
-	}
-	if err := unlinkat(parent, name, unix.AT_REMOVEDIR); err != nil && err != unix.ENOENT {
-		return fault(parent, name, path, err)
-	}
-	return nil
+	return removeEmptied(parent, name, path, func() error { return t.empty(fd, path, depth) })
 }
 
 // moveUp moves a directory to the top, where the next pass finds it.
