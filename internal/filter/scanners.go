@@ -68,6 +68,7 @@ type scanners struct {
 
 	ctx     context.Context // done when the probers are to end
 	stop    context.CancelFunc
+	ending  sync.Mutex // held to end ctx, and to start a prober
 	probers sync.WaitGroup
 }
 
@@ -80,9 +81,11 @@ func (s *scanners) add(name string, d doer) {
 	s.list = append(s.list, &scanner{doer: d, name: name})
 }
 
-// close ends the probers and waits for them.
+// close ends the probers and waits for them. No other one starts then.
 func (s *scanners) close() {
+	s.ending.Lock()
 	s.stop()
+	s.ending.Unlock()
 	s.probers.Wait()
 }
 
@@ -133,19 +136,30 @@ func (s *scanners) refused(sc *scanner, err error) {
 func (s *scanners) bury(sc *scanner, err error) {
 	sc.mu.Lock()
 	silence := time.Since(sc.silentSince)
-	if sc.dead || sc.silentSince.IsZero() || silence < s.fullRetryTime() || s.ctx.Err() != nil {
-		sc.mu.Unlock()
+	died := !sc.dead && !sc.silentSince.IsZero() && silence >= s.fullRetryTime() && s.watch(sc)
+	sc.dead = sc.dead || died
+	sc.mu.Unlock()
+	if !died {
 		return
 	}
-	sc.dead = true
+	s.log.Error("the content scanner is down: no mail is sent to it until it answers. "+
+		"Check that amavisd runs, listens on this socket, and lets us connect",
+		"scanner", sc.name, "refused_for", silence.Round(time.Second), "error", err)
+}
+
+// watch starts the prober of a scanner if it has none; false: the end has come. The
+// caller holds the scanner's mu.
+func (s *scanners) watch(sc *scanner) bool {
+	s.ending.Lock()
+	defer s.ending.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
 	if !sc.probing {
 		sc.probing = true
 		s.probers.Go(func() { s.probe(sc) })
 	}
-	sc.mu.Unlock()
-	s.log.Error("the content scanner is down: no mail is sent to it until it answers. "+
-		"Check that amavisd runs, listens on this socket, and lets us connect",
-		"scanner", sc.name, "refused_for", silence.Round(time.Second), "error", err)
+	return true
 }
 
 // probe watches a dead scanner until it answers, to the probe or to a message.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -242,8 +243,105 @@ func TestCloseEndsProbers(t *testing.T) {
 		if time.Since(start) != 0 {
 			t.Errorf("closing took %v", time.Since(start))
 		}
-		r.bury(r.list[0], refused) // too late: nobody may start anything now
+		// Too late: nobody may start anything now.
+		r.answered(r.list[0])
+		r.refused(r.list[0], refused)
+		time.Sleep(retryTime)
+		r.bury(r.list[0], refused)
+		if r.list[0].isDead() {
+			t.Error("a scanner was buried without a prober")
+		}
 	})
+}
+
+// No burial, whose prober nobody would wait for, happens once close has returned.
+func TestBurialMeetsClose(t *testing.T) {
+	for range 2000 {
+		r := newRig(retryTime, maxWait, new(fakeScanner), new(fakeScanner), new(fakeScanner))
+		var burials sync.WaitGroup
+		for _, sc := range r.list {
+			sc.silentSince = time.Now().Add(-retryTime)
+			burials.Go(func() { r.bury(sc, refused) })
+		}
+		r.close()
+		var dead [3]bool
+		for i, sc := range r.list {
+			dead[i] = sc.isDead()
+		}
+		burials.Wait()
+		for i, sc := range r.list {
+			if sc.isDead() != dead[i] {
+				t.Fatalf("scanner %d was buried after the end", i+1)
+			}
+		}
+	}
+}
+
+// A scanner that dies a second time is watched a second time.
+func TestSecondDeath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScanner{do: always(refused)}
+		r := newRig(retryTime, maxWait, f)
+		defer r.close()
+		for life := range 3 {
+			if cause, took, _ := r.ask(t.Context()); cause != CauseUnavailable || took != retryTime || !r.list[0].isDead() {
+				t.Fatalf("life %d: %q after %v", life, cause, took)
+			}
+			f.change(always(nil), func() bool { return true })
+			time.Sleep(2 * probeInterval)
+			if cause, took, err := r.ask(t.Context()); cause != "" || took != 0 {
+				t.Fatalf("life %d: after its return %q (%v) after %v", life, cause, err, took)
+			}
+			f.change(always(refused), nil)
+		}
+		if n := len(r.logged.lines("level=ERROR")); n != 3 {
+			t.Errorf("%d burials in the log: %s", n, r.logged)
+		}
+	})
+}
+
+// What shows that somebody is there, and what does not.
+func TestSignsOfLife(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		err   error
+		alive bool
+	}{
+		{"a reply", nil, true},
+		{"a malformed reply", malformed, true},
+		{"a reply to half a request", halfAsked, true},
+		{"busy", busy, true},
+		{"hung up after the request", hungUp, true},
+		{"no reply in time", timedOut, false},
+		{"no connection in time", lateConnect, false},
+		{"our own lack of descriptors", noMeans, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeScanner{do: always(refused)}
+				r := newRig(retryTime, maxWait, f)
+				defer r.close()
+				r.ask(t.Context())
+				if !r.list[0].isDead() {
+					t.Fatal("not dead")
+				}
+				// As a message does that was under way when the scanner died.
+				s := &scan{scanners: r.scanners, req: new(ampdp.Request), clean: func() error { return nil }, log: r.log}
+				f.change(always(c.err), nil)
+				s.try(t.Context(), &visit{scanner: r.list[0]})
+				if alive := !r.list[0].isDead(); alive != c.alive {
+					t.Errorf("alive: %v", alive)
+				}
+				want := 0
+				if c.alive {
+					want = 1
+				}
+				if n := len(r.logged.lines("answers again")); n != want {
+					t.Errorf("its return is logged %d times: %s", n, r.logged)
+				}
+			})
+		})
+	}
 }
 
 func TestNoScanners(t *testing.T) {
