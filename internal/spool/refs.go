@@ -49,15 +49,6 @@ func (s *Spool) forget(e *entry) {
 	s.letGoLocked(e.home)
 }
 
-// leave is called when an entry could not be removed. It is not in use any more,
-// but Close tries again.
-func (s *Spool) leave(e *entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.live, e)
-	s.left[e] = struct{}{}
-}
-
 // renew makes milter/ again when somebody has removed it from under us, as an
 // administrator does who clears amavisd's directory while it stands still. Mail
 // would be refused until the next start otherwise. It returns the new milter/,

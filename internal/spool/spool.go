@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,11 +35,12 @@ type Spool struct {
 
 	renewing sync.Mutex // held while milter/ is made anew
 
-	mu     sync.Mutex // of all below
-	home   *home
-	live   map[*entry]struct{}
-	left   map[*entry]struct{} // those that could not be removed
-	closed bool
+	mu        sync.Mutex // of all below
+	home      *home
+	live      map[*entry]struct{}
+	left      map[*entry]struct{} // those that could not be removed
+	leftTried time.Time           // the last attempt at one of these
+	closed    bool
 }
 
 // disk is how mail files are written: the system's calls, but for tests of full
@@ -184,6 +186,7 @@ func (s *Spool) Access() Access { return s.access }
 // queue id may hold any bytes; where it is unusable as a name or taken, the
 // directory gets a random name or part of one. After Close it fails with ErrClosed.
 func (s *Spool) Create(queueID string) (*Draft, error) {
+	s.tryLeft()
 	h, err := s.hold()
 	if err != nil {
 		return nil, err
