@@ -97,12 +97,6 @@ func (f *Filter) Close() { f.scanners.close() }
 // writes the Received field. What goes wrong with that is told by the verdict.
 func (f *Filter) Begin(env *milter.Envelope) milter.Transaction {
 	t := &transaction{filter: f, env: env}
-	draft, err := f.opt.Spool.Create(env.QueueID)
-	if err != nil {
-		t.store(err)
-		return t
-	}
-	t.draft = draft
-	t.store(draft.WriteRaw([]byte(receivedField(env, f.opt.Hostname, time.Now()))))
+	t.open(func() string { return receivedField(env, f.opt.Hostname, time.Now()) })
 	return t
 }

@@ -103,6 +103,41 @@ func TestSlotsDeadline(t *testing.T) {
 	})
 }
 
+// A slot that is handed over in the moment in which its taker gives up goes to the
+// next one, or is free again.
+func TestSlotHandedToOneWhoGivesUp(t *testing.T) {
+	for _, next := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := slots{limit: 1}
+			_ = s.acquire(t.Context(), 0)
+			ctx, leave := context.WithCancelCause(t.Context())
+			first, second := make(chan error, 1), make(chan error, 1)
+			go func() { first <- s.acquire(ctx, time.Hour) }()
+			synctest.Wait()
+			if next {
+				go func() { second <- s.acquire(t.Context(), time.Hour) }()
+				synctest.Wait()
+			}
+			s.mu.Lock()
+			leave(milter.ErrPeerGone) // wakes the first, who cannot leave the line yet
+			s.handOver()              // to the first
+			s.mu.Unlock()
+			if err := <-first; !errors.Is(err, milter.ErrPeerGone) {
+				t.Fatalf("the first: %v", err)
+			}
+			if next {
+				if err := <-second; err != nil {
+					t.Errorf("the second: %v", err)
+				}
+				s.release()
+			}
+			if err := s.acquire(t.Context(), 0); err != nil || s.inUse != 1 {
+				t.Errorf("the slot was lost: %v, %d in use", err, s.inUse)
+			}
+		})
+	}
+}
+
 // No slot is lost or made when hand-overs meet those who give up.
 func TestSlotsStress(t *testing.T) {
 	s := slots{limit: 3}

@@ -24,6 +24,25 @@ type transaction struct {
 	summary summary
 }
 
+// open makes the spool directory and writes the Received field. A panic leaves
+// nothing behind: the session, which catches it, has no transaction to end.
+func (t *transaction) open(received func() string) {
+	draft, err := t.filter.opt.Spool.Create(t.env.QueueID)
+	if err != nil {
+		t.store(err)
+		return
+	}
+	t.draft = draft
+	opened := false
+	defer func() {
+		if !opened {
+			t.remove()
+		}
+	}()
+	t.store(draft.WriteRaw([]byte(received())))
+	opened = true
+}
+
 // Header stores one field and counts it: the edits need to know how often a name
 // occurs. Counting goes on when the spool has failed, for the message may be let
 // pass all the same.

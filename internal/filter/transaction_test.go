@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
@@ -238,6 +239,50 @@ func TestAbort(t *testing.T) {
 	}
 	if n := b.amavisd.Accepted(); n != 0 {
 		t.Errorf("amavisd was asked %d times", n)
+	}
+}
+
+// The longest wait is one for both, the slot and a scanner that is busy.
+func TestMaxWaitIsForSlotAndScanner(t *testing.T) {
+	b := newBench(t, ampdptest.Hang(), func(o *Options) { o.MaxConns, o.MaxWait = 1, 300*time.Second })
+	synctest.Test(t, func(t *testing.T) {
+		b.scanners.list[0].doer = &fakeScanner{start: time.Now(), do: always(busy)}
+		if err := b.slots.acquire(t.Context(), 0); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(100*time.Second, b.slots.release)
+		start := time.Now()
+		checkVerdict(t, b.message(t.Context(), testEnvelope()), milter.DispositionTempFail, genericReply)
+		if took := time.Since(start); took != 300*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+	if lines := b.logged.lines("cause=busy", "wait=300.000"); len(lines) != 1 {
+		t.Errorf("log: %s", b.logged)
+	}
+}
+
+// A panic in Begin leaves nothing behind, and reaches the session, which then has
+// no transaction to end.
+func TestPanicInBegin(t *testing.T) {
+	b := newBench(t, ampdptest.Continue(), nil)
+	tx := &transaction{filter: b.Filter, env: testEnvelope()}
+	func() {
+		defer func() {
+			if p := recover(); p != "made by the test" {
+				t.Errorf("panic %v", p)
+			}
+		}()
+		tx.open(func() string {
+			if len(b.files()) == 0 {
+				t.Error("there is no directory yet")
+			}
+			panic("made by the test")
+		})
+	}()
+	b.checkEmpty("after a panic")
+	if n := b.spool.Live(); n != 0 {
+		t.Errorf("%d directories are in use", n)
 	}
 }
 
