@@ -105,20 +105,26 @@ type place struct {
 }
 
 // takePlace listens and writes the pid file as the user who started us, and
-// becomes the one to run as.
+// becomes the one to run as. The socket belongs to the latter, unless options say
+// otherwise; the pid file does not, see daemon.WritePIDFile.
 func takePlace(cfg *config.Config) (p *place, err error) {
 	listen := daemon.ListenConfig{
 		Network: cfg.Socket.Network, Address: cfg.Socket.Address, Backlog: cfg.Backlog,
 		Mode: cfg.SocketMode, OwnerUID: -1, GroupGID: -1,
 	}
-	if cfg.SocketGroup != "" {
-		if listen.GroupGID, err = daemon.LookupGID(cfg.SocketGroup); err != nil {
-			return nil, err
-		}
-	}
 	var account *daemon.Account
 	if cfg.User != "" {
 		if account, err = daemon.LookupAccount(cfg.User); err != nil {
+			return nil, err
+		}
+		if os.Geteuid() == 0 {
+			// As if the user had started us: a socket of root's that a crash leaves
+			// would keep the user from finding out that nobody listens on it.
+			listen.OwnerUID, listen.GroupGID = account.UID, account.GID
+		}
+	}
+	if cfg.SocketGroup != "" {
+		if listen.GroupGID, err = daemon.LookupGID(cfg.SocketGroup); err != nil {
 			return nil, err
 		}
 	}
