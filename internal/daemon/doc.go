@@ -18,9 +18,10 @@
 //	pidFile, err := daemon.WritePIDFile(path)
 //	err = daemon.DropPrivileges(account)
 //	err = daemon.ForbidCoreDumps()
+//	err = daemon.Starting(signals, log, step) // what may last: TERM ends it
 //	err = parent.Ready()                     // or parent.Fail(err); both accept a nil parent
 //	err = service.Run(signals)
-//	listener.Unlink(); pidFile.Remove()
+//	listener.Close(); pidFile.Remove()
 //
 // Every error that an operator may see is one line that says what went wrong,
 // with what, and what to do. Where a sysexits code fits, the error is (or wraps)

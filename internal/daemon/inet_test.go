@@ -38,7 +38,7 @@ func TestListenInet(t *testing.T) {
 				t.Fatal(err)
 			}
 			conn.Close()
-			if err := errors.Join(listener.Unlink(), listener.Close(), listener.Close()); err != nil {
+			if err := errors.Join(listener.Close(), listener.Close()); err != nil {
 				t.Error(err)
 			}
 		})

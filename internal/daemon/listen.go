@@ -72,39 +72,25 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 	return nil, failf(ExitUsage, "unknown network %q: use unix, tcp, tcp4 or tcp6", cfg.Network)
 }
 
-// Unlink removes the path of a local socket if it still is ours, so that another
-// instance can start while this one ends. New clients cannot connect any more;
-// those that wait to be accepted still are. For an inet socket it does nothing.
+// Close stops listening. Before that it removes the path of a local socket if it
+// still is ours, so that another instance can start while this one ends. A second
+// call does nothing.
 //
 // After [DropPrivileges] the directory may be one that the user cannot write to.
-// Unlink fails then, and the dead socket stays for the next start to replace.
-func (l *Listener) Unlink() error {
-	l.mutex.Lock()
-	defer l.mutex.Unlock()
-	return l.unlink()
-}
-
-func (l *Listener) unlink() error {
-	if l.place == nil || l.closed {
-		return nil
-	}
-	return l.place.dir.removeIf(l.place.name, l.id)
-}
-
-// Close stops listening, after Unlink. A second call does nothing.
+// Close then returns an error, and the dead socket stays for the next start to
+// replace.
 func (l *Listener) Close() error {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	if l.closed {
 		return nil
 	}
-	unlinked := l.unlink() // first: an id is ours alone only while the socket is open
 	l.closed = true
-	err := errors.Join(unlinked, l.Listener.Close())
-	if l.place != nil {
-		err = errors.Join(err, l.place.dir.file.Close())
+	if l.place == nil {
+		return l.Listener.Close()
 	}
-	return err
+	removed := l.place.dir.removeIf(l.place.name, l.id) // first: an id is ours alone only while the socket is open
+	return errors.Join(removed, l.Listener.Close(), l.place.dir.file.Close())
 }
 
 func listenInet(cfg ListenConfig) (*Listener, error) {

@@ -24,8 +24,8 @@ func TestFullDisk(t *testing.T) {
 		for range 10 {
 			d.Body(make([]byte, largeBuffer))
 		}
-		if !IsNoSpace(d.Err()) {
-			t.Errorf("Body: %v", d.Err())
+		if !IsNoSpace(d.err) {
+			t.Errorf("Body: %v", d.err)
 		}
 		wantDead(t, d, unix.ENOSPC)
 		wantNames(t, work)
@@ -99,8 +99,8 @@ func TestFileSizeLimit(t *testing.T) {
 		d.Body(make([]byte, largeBuffer))
 	}
 	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
-	if d.Err() == nil || IsNoSpace(d.Err()) {
-		t.Errorf("Body: %v, want EFBIG", d.Err())
+	if d.err == nil || IsNoSpace(d.err) {
+		t.Errorf("Body: %v, want EFBIG", d.err)
 	}
 	wantDead(t, d, unix.EFBIG)
 	wantNames(t, work)

@@ -77,13 +77,6 @@ func (d *Draft) Body(chunk []byte) error {
 	})
 }
 
-// Err returns the first error, nil if there was none.
-func (d *Draft) Err() error {
-	d.entry.mu.Lock()
-	defer d.entry.mu.Unlock()
-	return d.err
-}
-
 // Seal completes the mail file: it ends the header if that was not done, writes
 // what is still in memory and closes the file. The draft cannot be written any
 // more; only Remove may follow. The file is not synced to the disk: it is worth

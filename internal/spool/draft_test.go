@@ -50,8 +50,8 @@ func TestDraftContent(t *testing.T) {
 			tt.write(d)
 			m := seal(t, d)
 			wantFile(t, m.File(), tt.want)
-			if m.Size() != int64(len(tt.want)) {
-				t.Errorf("size %d, want %d", m.Size(), len(tt.want))
+			if m.size != int64(len(tt.want)) {
+				t.Errorf("size %d, want %d", m.size, len(tt.want))
 			}
 			must(t, m.Remove())
 		})
@@ -76,8 +76,8 @@ func TestDraftSizes(t *testing.T) {
 			m := seal(t, d)
 			want := string(text) + "Long:" + string(text) + "\n\n" + string(text)
 			wantFile(t, m.File(), want)
-			if m.Size() != int64(len(want)) {
-				t.Errorf("size %d, want %d", m.Size(), len(want))
+			if m.size != int64(len(want)) {
+				t.Errorf("size %d, want %d", m.size, len(want))
 			}
 			must(t, m.Remove())
 		}
@@ -186,7 +186,7 @@ func wantDead(t *testing.T, d *Draft, want error) {
 	t.Helper()
 	_, sealErr := d.Seal()
 	for i, err := range []error{
-		d.WriteRaw([]byte("x")), d.Header("A", " x"), d.EndHeader(), d.Body(make([]byte, 2*largeBuffer)), sealErr, d.Err(),
+		d.WriteRaw([]byte("x")), d.Header("A", " x"), d.EndHeader(), d.Body(make([]byte, 2*largeBuffer)), sealErr, d.err,
 	} {
 		if !errors.Is(err, want) {
 			t.Errorf("call %d: %v, want %v", i, err, want)
@@ -293,9 +293,35 @@ func TestDirectoryRemovedUnderOurFeet(t *testing.T) {
 			}
 			must(t, d.Remove())
 			must(t, d.Remove())
-			if s.Live() != 0 {
-				t.Errorf("%d directories live", s.Live())
+			if live(s) != 0 {
+				t.Errorf("%d directories live", live(s))
 			}
+		})
+	}
+}
+
+// Somebody truncates the mail file, or adds to it, before it is sealed.
+func TestSealFindsAnotherSize(t *testing.T) {
+	for name, change := range map[string]int64{"shorter": -1, "longer": 1, "as written": 0} {
+		t.Run(name, func(t *testing.T) {
+			work := workDir(t)
+			s := open(t, work)
+			d := create(t, s, "Q")
+			path := d.entry.path + "/" + mailFile
+			s.disk.write = func(fd int, p []byte) (int, error) {
+				n, err := unix.Write(fd, p)
+				must(t, os.Truncate(path, int64(n)+change)) // the one write of a small message
+				return n, err
+			}
+			must(t, d.Body([]byte("mail")))
+			m, err := d.Seal()
+			if change == 0 {
+				must(t, err)
+				must(t, m.Remove())
+			} else if m != nil || !errors.Is(err, ErrTampered) {
+				t.Errorf("Seal: %v, %v; want ErrTampered", m, err)
+			}
+			wantNames(t, work)
 		})
 	}
 }

@@ -72,6 +72,14 @@ func logged() (*slog.Logger, *bytes.Buffer) {
 	return slog.New(slog.NewTextHandler(&text, nil)), &text
 }
 
+// live returns how many directories are in use: made, and neither removed nor given
+// up after an error in removing them.
+func live(s *Spool) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.live)
+}
+
 // names returns what lies in milter/, without the lock.
 func names(t testing.TB, workDir string) []string {
 	t.Helper()

@@ -11,7 +11,7 @@ import (
 // called from any goroutine.
 type Message struct {
 	entry *entry
-	size  int64
+	size  int64 // of the mail file, in bytes
 }
 
 // Dir returns the absolute path of the message's directory, AM.PDP's tempdir.
@@ -19,9 +19,6 @@ func (m *Message) Dir() string { return m.entry.path }
 
 // File returns the absolute path of the mail file, AM.PDP's mail_file.
 func (m *Message) File() string { return m.entry.path + "/" + mailFile }
-
-// Size returns the size of the mail file in bytes.
-func (m *Message) Size() int64 { return m.size }
 
 // Clean removes everything but the mail file. It must come before a request is
 // sent again: amavisd uses the subdirectory parts/ as it finds it, and what a dead

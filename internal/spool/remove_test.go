@@ -128,8 +128,8 @@ func TestRemoveLeftovers(t *testing.T) {
 				t.Errorf("%d descriptors open, %d while the message was", now, fds)
 			}
 			must(t, m.Remove())
-			if s.Live() != 0 {
-				t.Errorf("%d directories live", s.Live())
+			if live(s) != 0 {
+				t.Errorf("%d directories live", live(s))
 			}
 		})
 	}
@@ -162,6 +162,23 @@ func TestClean(t *testing.T) {
 			}
 			must(t, m.Remove())
 			wantNames(t, work)
+		})
+	}
+}
+
+// A second request must not have half of a mail scanned.
+func TestCleanFindsAnotherSize(t *testing.T) {
+	for name, change := range map[string]int64{"shorter": -1, "longer": 1, "empty": -5} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, workDir(t))
+			d := create(t, s, "Q")
+			must(t, d.Body([]byte("mail")))
+			m := seal(t, d)
+			must(t, os.Truncate(m.File(), m.size+change))
+			if err := m.Clean(); !errors.Is(err, ErrTampered) {
+				t.Errorf("Clean: %v, want ErrTampered", err)
+			}
+			must(t, m.Remove())
 		})
 	}
 }
@@ -235,8 +252,8 @@ func TestRemoveStrangersDirectory(t *testing.T) {
 	if !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), fmt.Sprintf(`"./parts" (uid %d,`, os.Geteuid())) {
 		t.Errorf("Remove: %v", err)
 	}
-	if s.Live() != 0 {
-		t.Errorf("%d directories live, though given up", s.Live())
+	if live(s) != 0 {
+		t.Errorf("%d directories live, though given up", live(s))
 	}
 	wantGone(t, m.File())
 	must(t, os.Chmod(parts, 0o750))

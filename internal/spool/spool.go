@@ -26,12 +26,11 @@ type Options struct {
 // Spool is the place of the mail files, open from start to end of the program. Its
 // methods may be called from any goroutine.
 type Spool struct {
-	workDir  string
-	uid      int // the owner of all that is ours
-	log      *slog.Logger
-	warnings []string
-	access   Access
-	disk     disk
+	workDir string
+	uid     int // the owner of all that is ours
+	log     *slog.Logger
+	access  Access
+	disk    disk
 
 	renewing sync.Mutex // held while milter/ is made anew
 
@@ -68,8 +67,8 @@ func (a Access) String() string {
 // Open opens the spool in a work directory, which must exist: it makes and locks
 // milter/, sweeps it if no other instance lives there, and tests whether a mail
 // file can be made. It must be called as the user that the process goes on to run
-// as. An error is a *SetupError, or wraps the cause of the context's end. What is allowed but doubtful is logged as a
-// warning and to be had from Warnings.
+// as. An error is a *SetupError, or wraps the cause of the context's end. What is
+// allowed but doubtful is logged as a warning.
 func Open(workDir string, opt Options) (*Spool, error) {
 	path, err := checkPath(workDir)
 	if err != nil {
@@ -96,7 +95,7 @@ func Open(workDir string, opt Options) (*Spool, error) {
 	}
 	defer unix.Close(work)
 	for _, warning := range workDirWarnings(path, st) {
-		s.warn(warning)
+		s.log.Warn(warning)
 	}
 	if s.home, err = openHome(ctx, work, path, s.uid, true, LockWait); err != nil {
 		return nil, err
@@ -117,20 +116,20 @@ func (s *Spool) settle(ctx context.Context, work unix.Stat_t) error {
 			return err
 		}
 		if err != nil {
-			s.warn(fmt.Sprintf("work directory: %s cannot be swept of dead spool directories: %v", s.home.path, err))
+			s.log.Warn(fmt.Sprintf("work directory: %s cannot be swept of dead spool directories: %v", s.home.path, err))
 		}
 		if err := s.home.share(ctx, lockWaitSwept); err != nil {
 			return err
 		}
 	}
 	if s.home.lock < 0 {
-		s.warn(fmt.Sprintf("work directory: %s is on a file system without locks: dead spool directories are never swept", s.home.path))
+		s.log.Warn(fmt.Sprintf("work directory: %s is on a file system without locks: dead spool directories are never swept", s.home.path))
 	}
 	if err := s.probe(); err != nil {
 		return err
 	}
 	if s.access.GID != int(work.Gid) && work.Gid != 0 {
-		s.warn(fmt.Sprintf("work directory: mail files in %s belong to the group with gid %d, the work directory to gid %d: a virus scanner in the latter cannot read them, and then mail passes unscanned; run with the work directory's group, or chgrp and chmod g+s %s",
+		s.log.Warn(fmt.Sprintf("work directory: mail files in %s belong to the group with gid %d, the work directory to gid %d: a virus scanner in the latter cannot read them, and then mail passes unscanned; run with the work directory's group, or chgrp and chmod g+s %s",
 			s.home.path, s.access.GID, work.Gid, s.home.path))
 	}
 	return nil
@@ -162,22 +161,13 @@ func (s *Spool) probe() error {
 	}
 	s.access = Access{s.home.path, int(file.Uid), int(file.Gid), dir.Mode & permBits, file.Mode & permBits}
 	if dir.Mode&0o777 != dirMode || file.Mode&0o777 != fileMode {
-		s.warn(fmt.Sprintf("work directory: the file system of %s does not keep permissions: directories get %04o, files %04o; use one that does", s.home.path, s.access.Mode, s.access.FileMode))
+		s.log.Warn(fmt.Sprintf("work directory: the file system of %s does not keep permissions: directories get %04o, files %04o; use one that does", s.home.path, s.access.Mode, s.access.FileMode))
 	}
 	if err := m.Remove(); err != nil {
 		return failed(err)
 	}
 	return nil
 }
-
-func (s *Spool) warn(text string) {
-	s.warnings = append(s.warnings, text)
-	s.log.Warn(text)
-}
-
-// Warnings returns what is doubtful about the work directory, each in one line.
-// All of it was logged as well.
-func (s *Spool) Warnings() []string { return s.warnings }
 
 // Access returns who can reach the mail files.
 func (s *Spool) Access() Access { return s.access }
@@ -207,14 +197,6 @@ func (s *Spool) Create(queueID string) (*Draft, error) {
 		return nil, errors.Join(ErrClosed, e.removeFinally())
 	}
 	return &Draft{entry: e}, nil
-}
-
-// Live returns how many directories are in use: made, and neither removed nor
-// given up after an error in removing them.
-func (s *Spool) Live() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.live)
 }
 
 // Close removes all directories that are still in use, tries those again that

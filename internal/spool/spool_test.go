@@ -22,13 +22,13 @@ func TestCloseRemovesWhatIsOpen(t *testing.T) {
 	m := seal(t, create(t, s, "sealed"))
 	must(t, os.MkdirAll(m.Dir()+"/parts/x", 0o750))
 	must(t, seal(t, create(t, s, "removed")).Remove())
-	if s.Live() != 3 {
-		t.Errorf("%d directories live, want 3", s.Live())
+	if live(s) != 3 {
+		t.Errorf("%d directories live, want 3", live(s))
 	}
 	must(t, s.Close())
 	wantNames(t, work)
-	if s.Live() != 0 {
-		t.Errorf("%d directories live after Close", s.Live())
+	if live(s) != 0 {
+		t.Errorf("%d directories live after Close", live(s))
 	}
 	if now := openFiles(t); now != fds {
 		t.Errorf("%d descriptors open, %d before", now, fds)
@@ -76,8 +76,8 @@ func TestCloseTriesAgain(t *testing.T) {
 		if err := m.Remove(); err == nil {
 			t.Fatal("Remove: no error")
 		}
-		if s.Live() != 0 {
-			t.Errorf("%d directories live", s.Live())
+		if live(s) != 0 {
+			t.Errorf("%d directories live", live(s))
 		}
 		if mended {
 			must(t, os.Remove(m.Dir()))
@@ -124,7 +124,7 @@ func TestManyMessages(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				most.Store(max(most.Load(), int64(s.Live())))
+				most.Store(max(most.Load(), int64(live(s))))
 				d.Header("Subject", " x")
 				d.Body(body[:int(i)*len(body)/1000])
 				if i%3 == 0 {
@@ -138,8 +138,8 @@ func TestManyMessages(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if st, err := os.Stat(m.File()); err != nil || st.Size() != m.Size() {
-					t.Errorf("%s: %v, %d bytes written", m.File(), err, m.Size())
+				if st, err := os.Stat(m.File()); err != nil || st.Size() != m.size {
+					t.Errorf("%s: %v, %d bytes written", m.File(), err, m.size)
 				}
 				if err := errors.Join(m.Clean(), m.Remove(), d.Remove()); err != nil {
 					t.Error(err)
@@ -151,8 +151,8 @@ func TestManyMessages(t *testing.T) {
 	if now := openFiles(t); now != fds {
 		t.Errorf("%d descriptors open, %d before", now, fds)
 	}
-	if s.Live() != 0 || most.Load() == 0 {
-		t.Errorf("%d directories live, %d at most", s.Live(), most.Load())
+	if live(s) != 0 || most.Load() == 0 {
+		t.Errorf("%d directories live, %d at most", live(s), most.Load())
 	}
 	if s.home.refs != 1 {
 		t.Errorf("milter/ is held %d times", s.home.refs)
