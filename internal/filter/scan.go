@@ -63,6 +63,7 @@ func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 	}
 	s.firstTry = time.Now()
 	for backOff := minBackOff; ; backOff = min(2*backOff, maxBackOff) {
+		sent := s.sent
 		reply, err := s.round(ctx)
 		if err == nil {
 			s.buryRefused()
@@ -72,10 +73,30 @@ func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 		if !errors.As(err, &again) {
 			return nil, err
 		}
-		if err := s.pause(ctx, again, backOff); err != nil {
+		wait := jittered(backOff)
+		if s.sent > sent {
+			wait = s.afterSend()
+		}
+		if err := s.pause(ctx, again, wait); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// afterSend is the wait after a round in which somebody took the request and died.
+// A child of amavisd that came to its end is replaced at once. If it happens again
+// something is wrong, and the last of the few requests is kept for the end of the
+// retry time: what is wrong may be over by then.
+func (s *scan) afterSend() time.Duration {
+	switch {
+	case s.sent == 1:
+		return jittered(minBackOff)
+	case s.sent < maxSends-1:
+		return jittered(maxBackOff)
+	case s.firstFailure.IsZero():
+		return s.retryTime
+	}
+	return max(time.Until(s.firstFailure.Add(s.retryTime)), minBackOff)
 }
 
 // living returns the scanners that do not count as dead.
@@ -102,6 +123,7 @@ func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
 		visits = s.visits
 	}
 	var last *tryAgain
+	sent := s.sent
 	for _, v := range visits {
 		reply, err := s.try(ctx, v)
 		if err == nil {
@@ -113,6 +135,9 @@ func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
 		}
 		if last == nil || last.cause != CauseBusy {
 			last = again
+		}
+		if s.sent > sent && s.sent == maxSends-1 {
+			break // see afterSend
 		}
 	}
 	return nil, last
@@ -196,7 +221,7 @@ func (s *scan) judge(ctx context.Context, v *visit, err error) error {
 // comes when the time is just over, so that all of it is used. Neither time counts
 // what a scanner spent on the message before it died. A round in which one was busy
 // is a sign of life: the retry time is for scanners that give none.
-func (s *scan) pause(ctx context.Context, again *tryAgain, backOff time.Duration) error {
+func (s *scan) pause(ctx context.Context, again *tryAgain, wait time.Duration) error {
 	now := time.Now()
 	if s.firstFailure.IsZero() {
 		s.firstFailure = now
@@ -219,7 +244,7 @@ func (s *scan) pause(ctx context.Context, again *tryAgain, backOff time.Duration
 		}
 		return &failure{again.cause, fmt.Errorf("gave up after %v: %w", now.Sub(s.firstTry).Round(time.Millisecond), again.err)}
 	}
-	timer := time.NewTimer(min(jittered(backOff), left))
+	timer := time.NewTimer(min(wait, left))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -159,9 +159,10 @@ func TestScan(t *testing.T) {
 		{"refused once", inTurn(refused, nil), "", "", minBackOff / 2, minBackOff, 2, 0},
 		{"our own lack of descriptors", inTurn(noMeans, nil), "", "", minBackOff / 2, minBackOff, 2, 0},
 		{"hung up, then a reply", inTurn(hungUp, nil), "", "", minBackOff / 2, minBackOff, 2, 1},
-		{"hung up three times", inTurn(hungUp, hungUp, hungUp, nil), "", "", 0, time.Second, 4, 3},
-		{"hung up for ever", always(hungUp), "", CauseUnavailable, 0, time.Second, maxSends, maxSends - 1},
-		{"refusals between do not count as sent", inTurn(hungUp, refused, hungUp, refused, hungUp, refused, nil), "", "", 0, 10 * time.Second, 7, 6},
+		{"hung up twice", inTurn(hungUp, hungUp, nil), "", "", maxBackOff / 2, minBackOff + maxBackOff, 3, 2},
+		{"hung up three times", inTurn(hungUp, hungUp, hungUp, nil), "", "", retryTime, retryTime, 4, 3},
+		{"hung up for ever", always(hungUp), "", CauseUnavailable, retryTime, retryTime, maxSends, maxSends - 1},
+		{"refusals between do not count as sent", inTurn(hungUp, refused, hungUp, refused, hungUp, refused, nil), "", "", retryTime, retryTime + maxBackOff, 7, 6},
 		{"care of the server: sent whole", inTurn(hungUp, nil), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
 		{"care of the server: no reply in time", always(timedOut), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
 		{"care of the server: no connection in time", always(lateConnect), ampdp.CareOfServer, CauseTimeout, 0, 0, 1, 0},
@@ -302,7 +303,7 @@ func TestScanGoesToTheNextScanner(t *testing.T) {
 		{"timeout: not", always(timedOut), always(nil), CauseTimeout, 0, [2]int{1, 0}},
 		{"one dead, one busy: busy", always(refused), always(busy), CauseBusy, maxWait, [2]int{}},
 		{"one busy, one dead: busy", always(busy), always(refused), CauseBusy, maxWait, [2]int{}},
-		{"sends are counted over all", always(hungUp), always(hungUp), CauseUnavailable, -1, [2]int{2, 2}},
+		{"sends are counted over all", always(hungUp), always(hungUp), CauseUnavailable, retryTime, [2]int{3, 1}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -347,6 +348,34 @@ func TestScanEndsWithItsContext(t *testing.T) {
 }
 
 // A directory that cannot be cleaned is not scanned again.
+
+// TestCrashLoop: a scanner that takes requests and dies over them, but has recovered
+// when the retry time is over, has cost nobody a tempfail.
+func TestCrashLoop(t *testing.T) {
+	for _, down := range []time.Duration{time.Second, 10 * time.Second, retryTime - time.Second} {
+		for _, alternate := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				start, n := time.Now(), 0
+				f := &fakeScanner{do: func(context.Context) error {
+					n++
+					switch {
+					case time.Since(start) >= down:
+						return nil
+					case alternate && n%2 == 0:
+						return refused
+					}
+					return hungUp
+				}}
+				r := newRig(retryTime, maxWait, f)
+				defer r.close()
+				if cause, took, err := r.ask(t.Context()); cause != "" {
+					t.Errorf("down for %v (alternating: %t): cause %q (%v) after %v", down, alternate, cause, err, took)
+				}
+			})
+		}
+	}
+}
+
 func TestScanStopsWhenTheSpoolCannotBeCleaned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeScanner{do: always(hungUp)}

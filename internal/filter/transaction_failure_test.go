@@ -67,7 +67,7 @@ func TestFailures(t *testing.T) {
 			before: func(b *bench) { b.amavisd.Stop() }, cause: CauseUnavailable, passes: true, level: "WARN", logged: "amavisd.sock",
 		},
 		{
-			name: "it hangs up again and again", handler: ampdptest.HangUp(),
+			name: "it hangs up again and again", handler: ampdptest.HangUp(), change: func(o *Options) { o.RetryTime = time.Second },
 			cause: CauseUnavailable, passes: true, level: "WARN", logged: "gave up after 4 whole requests",
 		},
 		{

@@ -32,6 +32,6 @@ func (u *unknownNames) report(log *slog.Logger, attributes []ampdp.Attribute) {
 			u.names = make(map[string]bool)
 		}
 		u.names[a.Name] = true
-		log.Debug("amavisd's reply has an attribute that is not known here, ignored", "name", a.Name)
+		log.Info("amavisd's reply has an attribute that is not known here, ignored", "name", a.Name)
 	}
 }
