@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/internal/config"
@@ -20,6 +21,10 @@ import (
 // fewFiles is a limit on open files that a busy MTA reaches: each of its
 // connections takes one, each message up to four more.
 const fewFiles = 4096
+
+// verdictGrace is what a verdict may take beyond --deadline before it is given up: the
+// filter keeps the deadline by itself unless the disk hangs.
+const verdictGrace = 10 * time.Second
 
 // serve is the life of the daemon: it takes its place in the system, serves until
 // a signal ends it, and leaves nothing behind. parent is nil in the foreground.
@@ -58,6 +63,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	defer mail.Close()
 	times := milter.DefaultTimes()
 	times.Idle = cfg.Timeout
+	times.Verdict = cfg.Deadline + verdictGrace
 	server := milter.NewServer(mail, log, times)
 	// Before the spool is closed: whatever still waits for a verdict must not get
 	// one because its mail file is gone.
