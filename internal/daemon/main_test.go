@@ -48,7 +48,12 @@ type facts struct {
 	Regained  bool // could become root again
 }
 
+// mostLife is how long the little daemon lives at most: a test run that is
+// interrupted cannot end it.
+const mostLife = 5 * time.Minute
+
 func program() int {
+	time.AfterFunc(mostLife, func() { os.Exit(ExitSoftware) })
 	var opt options
 	flags := flag.NewFlagSet("program", flag.ContinueOnError)
 	flags.StringVar(&opt.mode, "mode", "serve", "")
