@@ -234,8 +234,9 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// Close ends the server at once: messages that wait for their verdict get none,
-// all connections are closed. It does not wait for the handler.
+// Close ends the server at once: the wait for verdicts is called off, all
+// connections are closed, whether that still sends an answer or not. It does not
+// wait for the handler.
 func (srv *Server) Close() {
 	srv.mu.Lock()
 	srv.draining = true

@@ -176,7 +176,7 @@ func TestClose(t *testing.T) {
 	h := &testHandler{verdict: func(ctx context.Context) Verdict {
 		<-ctx.Done()
 		cause <- context.Cause(ctx)
-		return Accept()
+		return TempFail(replyFailure)
 	}}
 	b := startServer(t, h, quickTimes())
 	m := b.mta(t, miltertest.Postfix37)
@@ -188,8 +188,11 @@ func TestClose(t *testing.T) {
 	if err := <-cause; !errors.Is(err, ErrServerClosed) {
 		t.Errorf("cause %v", err)
 	}
-	if a, err := m.Answer(); err == nil {
+	if a, err := m.Answer(); err == nil && a.Code != 'y' {
 		t.Errorf("answer %q after the end", a)
+	}
+	if _, _, err := m.Receive(); err == nil || os.IsTimeout(err) {
+		t.Errorf("receive: %v, want the connection closed", err)
 	}
 	if err := <-b.served; err != nil {
 		t.Errorf("serve: %v", err)
