@@ -174,7 +174,8 @@ func bareReads(t *testing.T) {
 	if err := sendBurst(m); err != nil {
 		t.Fatal(err)
 	}
-	if n := counted.reads.Load() - before; n < 2*burstFrames {
+	// The first read may have been under way before they were counted.
+	if n := counted.reads.Load() - before; n < 2*burstFrames-1 {
 		t.Errorf("%d reads for %d packets in one burst", n, burstFrames)
 	}
 }
