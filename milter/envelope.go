@@ -21,10 +21,8 @@ type Envelope struct {
 // Client is the SMTP client of a connection as the MTA sees it. All of it but
 // the address comes from outside and is unchecked.
 type Client struct {
-	Helo     string // the last HELO or EHLO name; empty if there was none
-	Name     string // verified name (FCrDNS), or "unknown"; empty if not told
-	Resolve  string // macro {client_resolve}: OK, FORGED, FAIL, TEMP; empty if not told
-	Hostname string // the host name of the CONNECT event, as the MTA sent it
+	Helo string // the last HELO or EHLO name; empty if there was none
+	Name string // verified name (FCrDNS), or "unknown"; empty if not told
 	// Address is a valid IPv4 or IPv6 address in its usual text form, without
 	// brackets or a prefix "IPv6:"; empty for a local client.
 	Address string

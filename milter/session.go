@@ -101,18 +101,14 @@ func (s *session) NewConnection(m gomilter.Modifier) error {
 func (s *session) Connect(host, family string, port uint16, addr string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("connect", func() {
 		s.reset(ErrAborted)
-		s.client = Client{
-			Hostname: host,
-			Resolve:  macro(m, "client_resolve"),
-			Port:     port,
-		}
+		s.client = Client{Port: port}
 		if family == "tcp4" || family == "tcp6" {
 			s.client.Address = cleanAddress(addr)
 		}
 		if p, err := strconv.ParseUint(macro(m, "client_port"), 10, 16); err == nil && port == 0 {
 			s.client.Port = uint16(p)
 		}
-		s.client.Name = verifiedName(host, macro(m, "client_name"), s.client.Resolve)
+		s.client.Name = verifiedName(host, macro(m, "client_name"), macro(m, "client_resolve"))
 		s.hostname = macro(m, "j")
 		s.daemon = macro(m, "daemon_name")
 		s.tls = TLS{}
