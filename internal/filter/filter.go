@@ -49,6 +49,13 @@ type Options struct {
 	// the MTA (amavisd-milter's -B).
 	DaemonPolicyBank bool
 
+	// PolicyBanks are asked for, in this order and after those that the MTA's facts
+	// give, where their match fits: amavisd lets a later bank override an earlier.
+	PolicyBanks []PolicyBank
+
+	// Skips are the messages that pass without a scan, marked as such.
+	Skips []Match
+
 	// DeliveryCareOf is AM.PDP's delivery_care_of: ampdp.CareOfClient, which is the
 	// default, or ampdp.CareOfServer.
 	DeliveryCareOf string
