@@ -29,21 +29,10 @@ type want struct {
 	bottom     []string          // expressions for the fields below all others, in order
 }
 
-// accepted is sendmail's reply to a mail that it took; the group is the queue id.
-const accepted = `^250 2\.0\.0 (\w+) Message accepted for delivery$`
-
-// queueID finds the queue id in the MTA's reply.
-func queueID(reply lab.Reply) string {
-	if m := regexp.MustCompile(accepted).FindStringSubmatch(reply.String()); m != nil {
-		return m[1]
-	}
-	return ""
-}
-
 // connect opens an SMTP session from the client that has a name.
-func connect(t *testing.T) *lab.Client {
+func connect(t *testing.T, p *lab.Pipeline) *lab.Client {
 	t.Helper()
-	client, greeting, err := lab.DialSMTP(lab.ClientAddress, lab.MTAAddress)
+	client, greeting, err := lab.DialSMTP(lab.ClientAddress, p.MTA.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,8 +96,9 @@ func (c *testCase) check(t *testing.T, p *lab.Pipeline, client *lab.Client, w wa
 	delivered, requests, logged := p.Sink.Mark(), p.Relay.Mark(), p.Syslog.Mark()
 	reply := send(t, client, c.sender, c.recipients, c.raw)
 	mustSpoolEmpty(t, p)
-	if ok, err := regexp.MatchString(w.reply, reply.String()); err != nil || !ok {
-		t.Errorf("the client was told %q, want %s (%v)", reply, w.reply, err)
+	wantReply := replyOf(p.MTA, w.reply)
+	if ok, err := regexp.MatchString(wantReply, reply.String()); err != nil || !ok {
+		t.Errorf("the client was told %q, want %s (%v)", reply, wantReply, err)
 	}
 	if err := p.Flush(); err != nil {
 		t.Fatal(err)
@@ -117,8 +107,8 @@ func (c *testCase) check(t *testing.T, p *lab.Pipeline, client *lab.Client, w wa
 	if len(exchanges) != 1 {
 		t.Fatalf("amavisd was asked %d times, want once", len(exchanges))
 	}
-	c.checkRequest(t, exchanges[0], queueID(reply))
-	c.checkDeliveries(t, p.Sink.Deliveries(delivered), w)
+	c.checkRequest(t, exchanges[0], queueID(p.MTA, reply))
+	c.checkDeliveries(t, p.MTA, p.Sink.Deliveries(delivered), w)
 	checkSummary(t, p, logged)
 	if t.Failed() {
 		t.Logf("amavisd was asked:\n%s", exchanges[0].Request)
@@ -176,7 +166,7 @@ func (c *testCase) checkRequest(t *testing.T, exchange lab.Exchange, queueID str
 
 // checkDeliveries compares what the sink got: to whom, every header field in
 // order, and the body.
-func (c *testCase) checkDeliveries(t *testing.T, deliveries []*lab.Delivery, w want) {
+func (c *testCase) checkDeliveries(t *testing.T, mta *lab.MTA, deliveries []*lab.Delivery, w want) {
 	t.Helper()
 	var recipients []string
 	for _, d := range deliveries {
@@ -186,7 +176,7 @@ func (c *testCase) checkDeliveries(t *testing.T, deliveries []*lab.Delivery, w w
 		for _, recipient := range d.Recipients {
 			recipients = append(recipients, strings.Trim(recipient, "<>"))
 		}
-		c.checkHeader(t, d, w)
+		c.checkHeader(t, mta, d, w)
 		_, body := lab.SplitMessage(c.raw)
 		if got, want := lab.Hash(d.Body()), lab.Hash(body); got != want {
 			t.Errorf("the body has hash %s, want %s:\n%s", got, want, cut(d.Body()))
@@ -198,13 +188,10 @@ func (c *testCase) checkDeliveries(t *testing.T, deliveries []*lab.Delivery, w w
 	}
 }
 
-// receivedByMTA is the one field that the MTA itself adds.
-const receivedByMTA = `^Received: from helo\.remote\.test \(client\.remote\.test \[192\.0\.2\.10\]\)\r\n\tby mx\.lab\.test `
-
 // checkHeader compares the header of a delivered mail, field by field.
-func (c *testCase) checkHeader(t *testing.T, d *lab.Delivery, w want) {
+func (c *testCase) checkHeader(t *testing.T, mta *lab.MTA, d *lab.Delivery, w want) {
 	t.Helper()
-	expressions := append(slices.Clone(w.top), receivedByMTA)
+	expressions := append(slices.Clone(w.top), receivedByMTA(mta, "helo.remote.test", "ESMTP"))
 	sent, _ := lab.SplitMessage(c.raw)
 	for _, field := range sent {
 		if expression, ok := w.changed[field.Name]; ok {

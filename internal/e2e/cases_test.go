@@ -21,22 +21,23 @@ const (
 	victim   = "victim@lab.test"   // gets viruses at victim+virus
 )
 
-// TestMail sends every mail in every profile, over one SMTP connection for each
-// profile.
+// TestMail sends every mail in every profile to every MTA, over one SMTP connection
+// for each of both.
 func TestMail(t *testing.T) {
 	cases := allCases(t)
 	for _, profile := range []lab.Profile{lab.TagAndDiscard, lab.Reject, lab.Extensions} {
 		t.Run(strings.ReplaceAll(profile.Name, " ", "-"), func(t *testing.T) {
-			p := withProfile(t, profile)
-			client := connect(t)
-			for _, c := range cases {
-				if w, ok := c.want[profile.Name]; ok {
-					t.Run(c.name, func(t *testing.T) { c.check(t, p, client, w) })
+			onEach(t, profile, func(t *testing.T, p *lab.Pipeline) {
+				client := connect(t, p)
+				for _, c := range cases {
+					if w, ok := c.want[profile.Name]; ok {
+						t.Run(c.name, func(t *testing.T) { c.check(t, p, client, w) })
+					}
 				}
-			}
-			if err := client.Quit(); err != nil {
-				t.Error(err)
-			}
+				if err := client.Quit(); err != nil {
+					t.Error(err)
+				}
+			})
 		})
 	}
 }

@@ -76,11 +76,12 @@ func killInMidScan(t *testing.T, p *lab.Pipeline, client *lab.Client) <-chan lab
 // TestAmavisdStaysAway kills amavisd in mid-traffic: the client reads 451 after
 // the retries, nothing is left, later mail fails at once, and after amavisd's
 // return mail is taken on the same SMTP connection.
-func TestAmavisdStaysAway(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
+func TestAmavisdStaysAway(t *testing.T) { onEach(t, lab.TagAndDiscard, testAmavisdStaysAway) }
+
+func testAmavisdStaysAway(t *testing.T, p *lab.Pipeline) {
 	withDirectScanner(t, p, "--retry-time", shortRetry.String())
-	client := connect(t)
-	if reply := send(t, client, sender, []string{user}, cleanMail("before")); queueID(reply) == "" {
+	client := connect(t, p)
+	if reply := send(t, client, sender, []string{user}, cleanMail("before")); queueID(p.MTA, reply) == "" {
 		t.Fatalf("before the fault the client was told %q", reply)
 	}
 	replies := killInMidScan(t, p, client)
@@ -113,7 +114,7 @@ func TestAmavisdStaysAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-time.After(recovery) // the promise begins here
-	if reply := send(t, client, sender, []string{user}, cleanMail("after")); queueID(reply) == "" {
+	if reply := send(t, client, sender, []string{user}, cleanMail("after")); queueID(p.MTA, reply) == "" {
 		t.Errorf("%v after amavisd's return the client was told %q", recovery, reply)
 	}
 	mustSpoolEmpty(t, p)
@@ -124,16 +125,17 @@ func TestAmavisdStaysAway(t *testing.T) {
 
 // TestAmavisdComesBack kills amavisd in mid-scan and starts it again within
 // --retry-time: the client never knows.
-func TestAmavisdComesBack(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
+func TestAmavisdComesBack(t *testing.T) { onEach(t, lab.TagAndDiscard, testAmavisdComesBack) }
+
+func testAmavisdComesBack(t *testing.T, p *lab.Pipeline) {
 	withDirectScanner(t, p)
 	delivered := p.Sink.Mark()
-	client := connect(t)
+	client := connect(t, p)
 	replies := killInMidScan(t, p, client)
 	if err := p.Amavisd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if reply := <-replies; queueID(reply) == "" {
+	if reply := <-replies; queueID(p.MTA, reply) == "" {
 		t.Errorf("the client was told %q", reply)
 	}
 	mustSpoolEmpty(t, p)
@@ -149,14 +151,15 @@ func TestAmavisdComesBack(t *testing.T) {
 
 // TestSpoolLost: when nothing can be written the client reads 451, nothing is
 // passed, and mail flows again once it can.
-func TestSpoolLost(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
+func TestSpoolLost(t *testing.T) { onEach(t, lab.TagAndDiscard, testSpoolLost) }
+
+func testSpoolLost(t *testing.T, p *lab.Pipeline) {
 	requests := p.Relay.Mark()
 	if err := os.Chmod(lab.SpoolDir, 0o500); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.Chmod(lab.SpoolDir, 0o750) })
-	client := connect(t)
+	client := connect(t, p)
 	want := regexp.MustCompile(`^451 4\.3\.0 `)
 	if reply := send(t, client, sender, []string{user}, cleanMail("no spool")); !want.MatchString(reply.String()) {
 		t.Errorf("the client was told %q, want %s", reply, want)
@@ -167,7 +170,7 @@ func TestSpoolLost(t *testing.T) {
 	if err := os.Chmod(lab.SpoolDir, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if reply := send(t, client, sender, []string{user}, cleanMail("spool is back")); queueID(reply) == "" {
+	if reply := send(t, client, sender, []string{user}, cleanMail("spool is back")); queueID(p.MTA, reply) == "" {
 		t.Errorf("afterwards the client was told %q", reply)
 	}
 	if err := p.Flush(); err != nil {

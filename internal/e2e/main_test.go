@@ -1,5 +1,5 @@
 // Package e2e holds the tests that run the built program among real mail
-// servers: sendmail, amavisd with SpamAssassin, and clamd, in a private lab.
+// servers: sendmail and Postfix, amavisd with SpamAssassin, and clamd, in a private lab.
 package e2e
 
 import (
@@ -129,17 +129,19 @@ func needLab(t *testing.T) {
 	}
 }
 
-// The pipeline that the tests share; amavisd is restarted for another profile.
+// The pipeline that the tests share; amavisd is restarted for another profile, the
+// milter for another MTA.
 var shared struct {
 	sync.Mutex
 	pipeline *lab.Pipeline
 	profile  string
+	mta      *lab.MTA
 	err      error // why there is none
 }
 
-// withProfile returns the pipeline, started if need be, with amavisd in a
-// profile.
-func withProfile(t *testing.T, profile lab.Profile) *lab.Pipeline {
+// withPipeline returns the pipeline, started if need be, of an MTA and with amavisd
+// in a profile.
+func withPipeline(t *testing.T, mta *lab.MTA, profile lab.Profile) *lab.Pipeline {
 	t.Helper()
 	needLab(t)
 	shared.Lock()
@@ -147,23 +149,32 @@ func withProfile(t *testing.T, profile lab.Profile) *lab.Pipeline {
 	if shared.err != nil {
 		t.Fatal("the pipeline failed before: ", shared.err)
 	}
-	var err error
-	began := time.Now()
-	switch {
-	case shared.pipeline == nil:
-		shared.pipeline, err = lab.StartPipeline(contrib, binary, profile)
-	case shared.profile != profile.Name:
-		err = shared.pipeline.UseProfile(profile)
-	default:
+	if shared.mta == mta && shared.profile == profile.Name {
 		return shared.pipeline
 	}
-	if err != nil {
+	began := time.Now()
+	if err := turn(mta, profile); err != nil {
 		shared.err = err
 		t.Fatal(err)
 	}
-	shared.profile = profile.Name
-	t.Logf("amavisd in profile %q after %v", profile.Name, time.Since(began).Round(time.Millisecond))
+	t.Logf("%s, amavisd in profile %q after %v", mta.Name, profile.Name, time.Since(began).Round(time.Millisecond))
 	return shared.pipeline
+}
+
+// turn makes the shared pipeline what a test needs. The caller holds its lock.
+func turn(mta *lab.MTA, profile lab.Profile) (err error) {
+	if shared.pipeline == nil {
+		shared.pipeline, err = lab.StartPipeline(contrib, binary, mta, profile)
+	} else {
+		if shared.profile != profile.Name {
+			err = shared.pipeline.UseProfile(profile)
+		}
+		if err == nil && shared.mta != mta {
+			err = shared.pipeline.UseMTA(mta)
+		}
+	}
+	shared.profile, shared.mta = profile.Name, mta
+	return err
 }
 
 func closePipeline() error {

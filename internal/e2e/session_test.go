@@ -33,9 +33,10 @@ func deliveredTo(t *testing.T, p *lab.Pipeline, mark int, recipient string) *lab
 }
 
 // TestNothingBeforeData: a transaction that never comes to DATA touches no disk.
-func TestNothingBeforeData(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
-	client := connect(t)
+func TestNothingBeforeData(t *testing.T) { onEach(t, lab.TagAndDiscard, testNothingBeforeData) }
+
+func testNothingBeforeData(t *testing.T, p *lab.Pipeline) {
+	client := connect(t, p)
 	mustReply(t, client, "MAIL FROM:<"+sender+">", 250)
 	mustReply(t, client, "RCPT TO:<"+user+">", 250)
 	mustSpoolEmpty(t, p)
@@ -67,16 +68,17 @@ func mustSpool(t *testing.T, p *lab.Pipeline, want int) {
 
 // TestReset: what came before RSET is forgotten, the session goes on, and a new
 // HELO name counts.
-func TestReset(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
+func TestReset(t *testing.T) { onEach(t, lab.TagAndDiscard, testReset) }
+
+func testReset(t *testing.T, p *lab.Pipeline) {
 	delivered, requests := p.Sink.Mark(), p.Relay.Mark()
-	client := connect(t)
+	client := connect(t, p)
 	mustReply(t, client, "MAIL FROM:<first@remote.test>", 250)
 	mustReply(t, client, "RCPT TO:<first@lab.test>", 250)
 	mustReply(t, client, "RSET", 250)
 	mustReply(t, client, "EHLO second.remote.test", 250)
 	reply := send(t, client, sender, []string{user}, cleanMail("after RSET"))
-	if queueID(reply) == "" {
+	if queueID(p.MTA, reply) == "" {
 		t.Fatalf("the client was told %q", reply)
 	}
 	deliveredTo(t, p, delivered, user)
@@ -108,10 +110,11 @@ func attribute(t *testing.T, exchange lab.Exchange, name string) []string {
 
 // TestClientHangsUp: a client that is gone in the middle of the data leaves
 // nothing, and nothing of it is delivered.
-func TestClientHangsUp(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
+func TestClientHangsUp(t *testing.T) { onEach(t, lab.TagAndDiscard, testClientHangsUp) }
+
+func testClientHangsUp(t *testing.T, p *lab.Pipeline) {
 	delivered, requests := p.Sink.Mark(), p.Relay.Mark()
-	client := connect(t)
+	client := connect(t, p)
 	envelope(t, client, sender, []string{user})
 	half := cleanMail("cut off")
 	if err := client.Write(half[:len(half)/2]); err != nil {
@@ -120,8 +123,8 @@ func TestClientHangsUp(t *testing.T) {
 	mustSpool(t, p, 1)
 	client.Close()
 	mustSpool(t, p, 0)
-	reply := send(t, connect(t), sender, []string{user}, cleanMail("the next one"))
-	if queueID(reply) == "" {
+	reply := send(t, connect(t, p), sender, []string{user}, cleanMail("the next one"))
+	if queueID(p.MTA, reply) == "" {
 		t.Errorf("the next client was told %q", reply)
 	}
 	deliveredTo(t, p, delivered, user)
@@ -131,16 +134,17 @@ func TestClientHangsUp(t *testing.T) {
 }
 
 // TestClientWithoutName: SpamAssassin must see a client that has no name as one.
-func TestClientWithoutName(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
+func TestClientWithoutName(t *testing.T) { onEach(t, lab.TagAndDiscard, testClientWithoutName) }
+
+func testClientWithoutName(t *testing.T, p *lab.Pipeline) {
 	delivered, requests := p.Sink.Mark(), p.Relay.Mark()
-	client, _, err := lab.DialSMTP(lab.UnknownAddress, lab.MTAAddress)
+	client, _, err := lab.DialSMTP(lab.UnknownAddress, p.MTA.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	mustReply(t, client, "EHLO helo.remote.test", 250)
-	if reply := send(t, client, sender, []string{user}, cleanMail("from nowhere")); queueID(reply) == "" {
+	if reply := send(t, client, sender, []string{user}, cleanMail("from nowhere")); queueID(p.MTA, reply) == "" {
 		t.Fatalf("the client was told %q", reply)
 	}
 	d := deliveredTo(t, p, delivered, user)
@@ -160,17 +164,18 @@ func TestClientWithoutName(t *testing.T) {
 // TestStopInMidSession: the init script stops the program in the middle of a
 // session and leaves no socket; sendmail then says 451, for F=T. Once it runs
 // again mail is taken.
-func TestStopInMidSession(t *testing.T) {
-	p := withProfile(t, lab.TagAndDiscard)
-	client := connect(t)
+func TestStopInMidSession(t *testing.T) { onEach(t, lab.TagAndDiscard, testStopInMidSession) }
+
+func testStopInMidSession(t *testing.T, p *lab.Pipeline) {
+	client := connect(t, p)
 	mustReply(t, client, "MAIL FROM:<"+sender+">", 250)
 	if err := p.Milter.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := lab.Gone(lab.MilterSocket); err != nil {
+	if err := lab.Gone(p.MTA.MilterSocket); err != nil {
 		t.Error(err)
 	}
-	other, _, err := lab.DialSMTP(lab.ClientAddress, lab.MTAAddress)
+	other, _, err := lab.DialSMTP(lab.ClientAddress, p.MTA.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +188,7 @@ func TestStopInMidSession(t *testing.T) {
 	if err := p.RestartMilter(); err != nil {
 		t.Fatal(err)
 	}
-	if reply := send(t, connect(t), sender, []string{user}, cleanMail("after a restart")); queueID(reply) == "" {
+	if reply := send(t, connect(t, p), sender, []string{user}, cleanMail("after a restart")); queueID(p.MTA, reply) == "" {
 		t.Errorf("after the restart the client was told %q", reply)
 	}
 	if err := p.Flush(); err != nil {

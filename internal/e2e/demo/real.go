@@ -46,7 +46,7 @@ How to go on
 func runReal(module, binary string) (err error) {
 	fmt.Print("\n" + intro + "\n")
 	began := time.Now()
-	p, err := lab.StartPipeline(filepath.Join(module, "contrib"), binary, profile)
+	p, err := lab.StartPipeline(filepath.Join(module, "contrib"), binary, lab.Sendmail, profile)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (m *mail) show(p *lab.Pipeline) error {
 
 // send sends the mail over a connection of its own.
 func (m *mail) send() (transcript []string, reply lab.Reply, err error) {
-	client, _, err := lab.DialSMTP(lab.ClientAddress, lab.MTAAddress)
+	client, _, err := lab.DialSMTP(lab.ClientAddress, lab.Sendmail.Address)
 	if err != nil {
 		return nil, reply, err
 	}

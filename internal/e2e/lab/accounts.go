@@ -15,6 +15,11 @@ const (
 	smmtaID   = 812
 	smmspID   = 813
 	vscanUID  = 814
+
+	postfixUID  = 815
+	postfixGID  = 815
+	postdropGID = 816
+	saslGID     = 817
 )
 
 // passwd and group are what Debian's maintainer scripts would have made: clamd's
@@ -29,6 +34,7 @@ var (
 		fmt.Sprintf("smmta:x:%d:%d:Mail Transfer Agent:/var/lib/sendmail:/usr/sbin/nologin", smmtaID, smmtaID),
 		fmt.Sprintf("smmsp:x:%d:%d:Mail Submission Program:/var/lib/sendmail:/usr/sbin/nologin", smmspID, smmspID),
 		fmt.Sprintf("vscan:x:%d:%d:a scanner's account:/nonexistent:/bin/sh", vscanUID, amavisGID),
+		fmt.Sprintf("postfix:x:%d:%d::/var/spool/postfix:/usr/sbin/nologin", postfixUID, postfixGID),
 		"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin",
 	}
 	group = []string{
@@ -37,6 +43,9 @@ var (
 		fmt.Sprintf("clamav:x:%d:", clamavGID),
 		fmt.Sprintf("smmta:x:%d:", smmtaID),
 		fmt.Sprintf("smmsp:x:%d:amavis", smmspID),
+		fmt.Sprintf("postfix:x:%d:amavis", postfixGID),
+		fmt.Sprintf("postdrop:x:%d:", postdropGID),
+		fmt.Sprintf("sasl:x:%d:postfix", saslGID),
 		"nogroup:x:65534:",
 	}
 )
@@ -71,6 +80,9 @@ var directories = []struct {
 	{"/var/lib/sendmail", 0o755, 0, 0},
 	{"/var/spool/mqueue", 0o700, 0, 0},
 	{"/etc/mail", 0o755, 0, 0},
+	{"/var/spool/postfix", 0o755, 0, 0},
+	{"/var/spool/postfix/amavis", 0o750, amavisUID, postfixGID}, // as contrib/postfix has it
+	{"/var/lib/postfix", 0o755, postfixUID, postfixGID},
 	{"/root", 0o700, 0, 0},
 	{"/tmp", 0o1777, 0, 0},
 }

@@ -14,6 +14,9 @@ const (
 	AmavisHome    = "/var/lib/amavis"
 	AmavisdSocket = AmavisHome + "/amavisd.sock"
 	amavisConf    = "/etc/amavis/conf.d"
+
+	// SecondSocket is that of a second amavisd, see [Amavisd.Second].
+	SecondSocket = AmavisHome + "/amavisd-2.sock"
 )
 
 // Profile is a way to configure amavisd: what its administrator would write into
@@ -67,14 +70,24 @@ $logline_maxlen = 2000;
 @local_domains_maps = (['.lab.test']);
 `
 
+// secondConf, which is read last, lets a second amavisd live beside the first.
+const secondConf = `use strict;
+if ($instance_name eq 'second') {
+  $unix_socketname = "$MYHOME/amavisd-2.sock";
+  $lock_file = "$MYHOME/amavisd-2.lock";
+  $pid_file = "$MYHOME/amavisd-2.pid";
+}
+1;
+`
+
 // spamAssassinConf keeps SpamAssassin off the network and adds a rule that shows
 // whether it was told the right client.
 const spamAssassinConf = `
 dns_available no
 use_bayes 0
 use_txrep 0
-trusted_networks 127.0.0.1 192.0.2.1
-internal_networks 127.0.0.1 192.0.2.1
+trusted_networks 127.0.0.1 192.0.2.1 192.0.2.2 2001:db8::1 2001:db8::2
+internal_networks 127.0.0.1 192.0.2.1 192.0.2.2 2001:db8::1 2001:db8::2
 header   LAB_CLIENT  X-Spam-Relays-External =~ /^\[ ip=192\.0\.2\.10 rdns=client\.remote\.test helo=helo\.remote\.test /
 describe LAB_CLIENT  The client that the MTA saw
 score    LAB_CLIENT  0.01
@@ -86,6 +99,7 @@ score    LAB_UNKNOWN 0.01
 // Amavisd is a running amavisd.
 type Amavisd struct {
 	*Process
+	instance, socket string // the first one has no name
 }
 
 // StartAmavisd runs Debian's amavisd with Debian's configuration, then snippet (a
@@ -100,21 +114,33 @@ func StartAmavisd(snippet string, profile Profile) (*Amavisd, error) {
 		filepath.Join(amavisConf, "60-milter"):  string(text),
 		filepath.Join(amavisConf, "70-lab"):     labConf + "1;\n",
 		filepath.Join(amavisConf, "80-profile"): "use strict;\n" + profile.Conf + "1;\n",
+		filepath.Join(amavisConf, "90-second"):  secondConf,
 		"/etc/spamassassin/local.cf":            spamAssassinConf,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configuring amavisd: %w", err)
 	}
-	a := &Amavisd{}
+	a := &Amavisd{socket: AmavisdSocket}
 	return a, a.Start()
+}
+
+// Second starts another amavisd with the same configuration, on [SecondSocket]. It
+// is the caller's to stop.
+func (a *Amavisd) Second() (*Amavisd, error) {
+	b := &Amavisd{instance: "second", socket: SecondSocket}
+	return b, b.Start()
 }
 
 // Start runs amavisd again with the configuration that it had.
 func (a *Amavisd) Start() error {
-	if err := os.Remove(AmavisdSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(a.socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	p, err := StartProcess("amavisd", exec.Command("/usr/sbin/amavisd", "foreground"), answers("unix", AmavisdSocket))
+	args := []string{"foreground"}
+	if a.instance != "" {
+		args = []string{"-i", a.instance, "foreground"}
+	}
+	p, err := StartProcess("amavisd", exec.Command("/usr/sbin/amavisd", args...), answers("unix", a.socket))
 	if err != nil {
 		return err
 	}
@@ -124,6 +150,7 @@ func (a *Amavisd) Start() error {
 
 // asAmavis gives a command the identity of account amavis.
 func asAmavis(cmd *exec.Cmd) *exec.Cmd {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: amavisUID, Gid: amavisGID}}
+	credential := &syscall.Credential{Uid: amavisUID, Gid: amavisGID, Groups: []uint32{amavisGID, smmspID, postfixGID}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential}
 	return cmd
 }

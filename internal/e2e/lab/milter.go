@@ -25,8 +25,9 @@ type Milter struct {
 }
 
 // InstallMilter puts the program, its init script and the settings file of
-// the folder contrib where they belong; flags are added to the settings' MILTER_FLAGS.
-func InstallMilter(contrib, binary, flags string) error {
+// the folder contrib where they belong; the settings name this socket, and flags are
+// added to their MILTER_FLAGS.
+func InstallMilter(contrib, binary, socket, flags string) error {
 	for _, file := range []struct {
 		from, to string
 		mode     os.FileMode
@@ -34,7 +35,7 @@ func InstallMilter(contrib, binary, flags string) error {
 	}{
 		{binary, milterProgram, 0o755, ""},
 		{filepath.Join(contrib, "init.d/amavis-milter"), milterScript, 0o755, ""},
-		{filepath.Join(contrib, "sysconfig/amavis"), milterSettings, 0o644, fmt.Sprintf("\nMILTER_FLAGS=\"${MILTER_FLAGS:-} %s\"\n", flags)},
+		{filepath.Join(contrib, "sysconfig/amavis"), milterSettings, 0o644, fmt.Sprintf("\nMILTER_SOCKET=%s\nMILTER_FLAGS=\"${MILTER_FLAGS:-} %s\"\nMILTER_PIDFILE=/var/amavis/amavis-milter.pid\n", socket, flags)},
 	} {
 		content, err := os.ReadFile(file.from)
 		if err != nil {
@@ -51,17 +52,17 @@ func InstallMilter(contrib, binary, flags string) error {
 	return nil
 }
 
-// StartService installs the program with these flags and starts it by its init
-// script, in the background, with its log going to syslog.
-func StartService(contrib, binary, flags string) (*Milter, error) {
-	if err := InstallMilter(contrib, binary, flags); err != nil {
+// StartService installs the program with this socket and these flags and starts it
+// by its init script, in the background, with its log going to syslog.
+func StartService(contrib, binary, socket, flags string) (*Milter, error) {
+	if err := InstallMilter(contrib, binary, socket, flags); err != nil {
 		return nil, err
 	}
 	if err := initScript("start"); err != nil {
 		return nil, err
 	}
 	// The script returns once the program serves: nothing to wait for.
-	if err := answers("unix", MilterSocket)(); err != nil {
+	if err := answers("unix", socket)(); err != nil {
 		return nil, fmt.Errorf("the init script is back, but amavis-milter does not serve: %w", err)
 	}
 	pids := pidsOf("amavis-milter")
@@ -93,11 +94,14 @@ func initScript(action string) error {
 // StartForeground runs the program as account amavis in the foreground; ready
 // is where it listens, as "unix" and a path.
 func StartForeground(binary, network, address string, args ...string) (*Milter, error) {
-	cmd := exec.Command(binary, append([]string{"-f"}, args...)...)
+	return startMilter("amavis-milter", exec.Command(binary, append([]string{"-f"}, args...)...), network, address)
+}
+
+func startMilter(name string, cmd *exec.Cmd, network, address string) (*Milter, error) {
 	if os.Geteuid() == 0 {
 		asAmavis(cmd)
 	}
-	p, err := StartProcess("amavis-milter", cmd, answers(network, address))
+	p, err := StartProcess(name, cmd, answers(network, address))
 	if err != nil {
 		return nil, err
 	}

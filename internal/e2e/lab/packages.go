@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,14 +22,22 @@ import (
 const installTimeout = 10 * time.Minute
 
 // rootPackages are what the lab's root file system is made of, with all they
-// depend on: a minimal user land, then the servers. apt resolves them against an
-// empty machine, so that the result does not depend on what is installed here.
-var rootPackages = []string{
-	"base-files", "bash", "coreutils", "dash", "sed", "grep", "findutils", "gzip",
-	"tar", "debianutils", "diffutils", "hostname", "procps", "util-linux", "login", "passwd",
-	"mawk", "libc-bin", "lsb-base", "sysvinit-utils",
-	"amavisd-new", "spamassassin", "clamav-daemon",
-	"sendmail-bin", "sendmail-cf", "sensible-mda", "m4",
+// depend on: a minimal user land and the servers, then Postfix, which will not be
+// installed beside another MTA. apt resolves each set against an empty machine, so
+// that the result does not depend on what is installed here. What both MTAs bring,
+// /usr/sbin/sendmail and the like, is Postfix's: sendmail's package leaves these
+// names to Debian's alternatives.
+var rootPackages = [][]string{
+	{
+		"base-files", "bash", "coreutils", "dash", "sed", "grep", "findutils", "gzip",
+		"tar", "debianutils", "diffutils", "dpkg", "hostname", "procps", "util-linux", "login", "passwd",
+		"mawk", "libc-bin", "lsb-base", "sysvinit-utils",
+		"amavisd-new", "spamassassin", "clamav-daemon", "libmail-dkim-perl",
+		"sendmail-bin", "sendmail-cf", "sensible-mda", "m4",
+		"sasl2-bin", "libsasl2-modules",
+		"amavisd-milter", // the program that ours is compared with
+	},
+	{"postfix"},
 }
 
 // Install makes the lab's root file system below cache, unless it is there
@@ -50,13 +59,13 @@ func Install(ctx context.Context, cache string, progress io.Writer) (string, err
 
 	root := filepath.Join(cache, "root")
 	stamp := filepath.Join(cache, "root.packages")
-	want := strings.Join(rootPackages, "\n") + "\n"
+	want := fmt.Sprintln(rootPackages)
 	if have, err := os.ReadFile(stamp); err == nil && string(have) == want {
 		return root, nil
 	}
 	a := &apt{cache: cache}
 	fmt.Fprintf(progress, "lab: fetching Debian's packages into %s (once; some 75 MB, nothing is installed)\n", cache)
-	debs, err := a.download(ctx, rootPackages)
+	debs, err := a.downloadSets(ctx, rootPackages)
 	if err != nil {
 		return "", err
 	}
@@ -105,19 +114,36 @@ func (a *apt) get(ctx context.Context, args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// download fetches packages and what they depend on; it returns the files.
-func (a *apt) download(ctx context.Context, packages []string) ([]string, error) {
+// downloadSets fetches sets of packages; it returns their files, each once.
+func (a *apt) downloadSets(ctx context.Context, sets [][]string) ([]string, error) {
 	// A third source of the machine that does not answer must not stop us: what
 	// matters is whether the packages can be found afterwards.
 	_, updateErr := a.get(ctx, "update")
+	var debs []string
+	for _, set := range sets {
+		files, err := a.download(ctx, set)
+		if err != nil {
+			return nil, errors.Join(err, updateErr)
+		}
+		for _, file := range files {
+			if !slices.Contains(debs, file) {
+				debs = append(debs, file)
+			}
+		}
+	}
+	return debs, nil
+}
+
+// download fetches packages and what they depend on; it returns the files.
+func (a *apt) download(ctx context.Context, packages []string) ([]string, error) {
 	// apt names only what it has not got yet: have it look at an empty folder.
 	nothing := "Dir::Cache::archives=" + filepath.Join(a.cache, "none")
 	uris, err := a.get(ctx, append([]string{"install", "--print-uris", "-o", nothing}, packages...)...)
 	if err != nil {
-		return nil, errors.Join(err, updateErr)
+		return nil, err
 	}
 	if _, err := a.get(ctx, append([]string{"install", "--download-only"}, packages...)...); err != nil {
-		return nil, errors.Join(err, updateErr)
+		return nil, err
 	}
 	var debs []string
 	for line := range strings.Lines(string(uris)) {

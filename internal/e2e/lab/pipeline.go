@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // Where things are inside the lab.
@@ -15,27 +17,27 @@ const (
 	SpoolDir     = AmavisHome + "/milter"           // where the milter keeps mail
 )
 
-// Pipeline is the whole way of a mail: sendmail, the milter, the recording
-// relay, amavisd with SpamAssassin and clamd, and the sink where sendmail
-// delivers.
+// Pipeline is the whole way of a mail: an MTA, the milter, the recording relay,
+// amavisd with SpamAssassin and clamd, and the sink where the MTA delivers.
 type Pipeline struct {
-	Syslog   *Syslog
-	Sink     *Sink
-	Clamd    *Process
-	Amavisd  *Amavisd
-	Relay    *Relay
-	Milter   *Milter
-	Sendmail *Process
+	Syslog  *Syslog
+	Sink    *Sink
+	Clamd   *Process
+	Amavisd *Amavisd
+	Relay   *Relay
+	Milter  *Milter
+	MTA     *MTA // whose milter Milter is; see UseMTA
 
 	contrib, binary string
+	running         map[*MTA]*Process
 }
 
-// StartPipeline starts everything and returns when sendmail takes mail. The
+// StartPipeline starts everything and returns when the MTA takes mail. The
 // configurations that an administrator would install come from the folder
 // contrib; binary is the program under test, installed
 // as an administrator would install it. It works inside a lab only.
-func StartPipeline(contrib, binary string, profile Profile) (*Pipeline, error) {
-	p := &Pipeline{contrib: contrib, binary: binary}
+func StartPipeline(contrib, binary string, mta *MTA, profile Profile) (*Pipeline, error) {
+	p := &Pipeline{contrib: contrib, binary: binary, MTA: mta, running: map[*MTA]*Process{}}
 	if err := p.start(profile); err != nil {
 		err = errors.Join(err, p.Close())
 		return nil, err
@@ -62,12 +64,36 @@ func (p *Pipeline) start(profile Profile) (err error) {
 	if p.Milter, err = p.startService(); err != nil {
 		return err
 	}
+	return p.startMTA()
+}
+
+// startMTA runs the MTA unless it runs already.
+func (p *Pipeline) startMTA() error {
+	if p.running[p.MTA] != nil {
+		return nil
+	}
 	_, port, err := net.SplitHostPort(p.Sink.Address())
 	if err != nil {
 		return err
 	}
-	p.Sendmail, err = StartSendmail(filepath.Join(p.contrib, "sendmail/amavis-milter.m4"), port)
-	return err
+	process, err := p.MTA.start(p.contrib, port, answers("tcp", p.MTA.Address))
+	if err != nil {
+		return err
+	}
+	p.running[p.MTA] = process
+	return nil
+}
+
+// UseMTA runs the milter for another MTA. The one before runs on, without a milter.
+func (p *Pipeline) UseMTA(mta *MTA) error {
+	if p.MTA == mta {
+		return nil
+	}
+	p.MTA = mta
+	if err := p.RestartMilter(); err != nil {
+		return err
+	}
+	return p.startMTA()
 }
 
 // UseProfile restarts amavisd with another profile.
@@ -79,34 +105,51 @@ func (p *Pipeline) UseProfile(profile Profile) (err error) {
 	return err
 }
 
-func (p *Pipeline) startService() (*Milter, error) {
-	return StartService(p.contrib, p.binary, "-S local:"+RelaySocket+" -w "+AmavisHome)
+func (p *Pipeline) startService(flags ...string) (*Milter, error) {
+	flags = append([]string{"-S local:" + RelaySocket, "-w " + AmavisHome}, flags...)
+	if group := p.MTA.socketGroup; group != "" {
+		flags = append(flags, "-g "+group)
+	}
+	return StartService(p.contrib, p.binary, p.MTA.MilterSocket, strings.Join(flags, " "))
 }
 
-// RestartMilter runs the milter as a service again, whatever it runs as now.
-func (p *Pipeline) RestartMilter() (err error) {
+// RestartMilter runs the milter as a service again, whatever it runs as now, with
+// these flags besides the usual ones.
+func (p *Pipeline) RestartMilter(flags ...string) (err error) {
 	if err := p.Milter.Stop(); err != nil {
 		return err
 	}
-	p.Milter, err = p.startService()
+	p.Milter, err = p.startService(flags...)
 	return err
 }
 
-// UseForeground runs the milter in the foreground on the same socket, without the
+// UseForeground runs the milter in the foreground on the MTA's socket, without the
 // relay between it and amavisd, and with these options besides.
-func (p *Pipeline) UseForeground(binary string, args ...string) (err error) {
+func (p *Pipeline) UseForeground(binary string, args ...string) error {
+	all := []string{"-f", "-p", "local:" + p.MTA.MilterSocket, "-S", "local:" + AmavisdSocket, "-w", AmavisHome}
+	if group := p.MTA.socketGroup; group != "" {
+		all = append(all, "-g", group)
+	}
+	return p.UseProgram("amavis-milter", exec.Command(binary, append(all, args...)...))
+}
+
+// UseProgram runs a milter as account amavis in the foreground, which must serve
+// the MTA's socket, instead of the one that runs now.
+func (p *Pipeline) UseProgram(name string, cmd *exec.Cmd) (err error) {
 	if err := p.Milter.Stop(); err != nil {
 		return err
 	}
-	args = append([]string{"-p", "local:" + MilterSocket, "-S", "local:" + AmavisdSocket, "-w", AmavisHome}, args...)
-	p.Milter, err = StartForeground(binary, "unix", MilterSocket, args...)
+	if err := os.Remove(p.MTA.MilterSocket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	p.Milter, err = startMilter(name, cmd, "unix", p.MTA.MilterSocket)
 	return err
 }
 
-// Flush returns when sendmail has delivered all that it has taken.
+// Flush returns when the MTA has delivered all that it has taken.
 func (p *Pipeline) Flush() error {
-	return Poll(startTimeout, "sendmail's queue to be empty", func() error {
-		names, err := filepath.Glob("/var/spool/mqueue/*")
+	return Poll(startTimeout, p.MTA.Name+"'s queue to be empty", func() error {
+		names, err := p.MTA.Queued()
 		if err != nil || len(names) == 0 {
 			return err
 		}
@@ -132,7 +175,10 @@ func (p *Pipeline) Spool() ([]string, error) {
 // Close stops everything, the MTA first.
 func (p *Pipeline) Close() error {
 	var errs []error
-	errs = append(errs, p.Sendmail.Stop(), p.Milter.Stop())
+	for _, process := range p.running {
+		errs = append(errs, process.Stop())
+	}
+	errs = append(errs, p.Milter.Stop())
 	if p.Relay != nil {
 		errs = append(errs, p.Relay.Close())
 	}

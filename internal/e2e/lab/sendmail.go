@@ -9,9 +9,6 @@ import (
 	"strings"
 )
 
-// MTAAddress is where sendmail listens.
-const MTAAddress = HostAddress + ":25"
-
 // sendmailMC is a usual sendmail.mc of Debian that sends everything on to the
 // sink. What an administrator adds for us is the one line that includes our file.
 const sendmailMC = `divert(-1)
@@ -22,7 +19,10 @@ FEATURE(` + "`no_default_msa'" + `)dnl
 FEATURE(` + "`nocanonify'" + `)dnl
 FEATURE(` + "`accept_unresolvable_domains'" + `)dnl
 FEATURE(` + "`access_db', `hash -o /etc/mail/access.db'" + `)dnl
-DAEMON_OPTIONS(` + "`Name=MTA, Family=inet, Address=0.0.0.0, Port=25, Listen=200'" + `)dnl
+DAEMON_OPTIONS(` + "`Name=MTA, Family=inet, Address=HOSTADDRESS, Port=25, Listen=200'" + `)dnl
+DAEMON_OPTIONS(` + "`Name=MTA, Family=inet6, Address=HOSTADDRESS6, Port=25, Listen=200'" + `)dnl
+DAEMON_OPTIONS(` + "`Name=MTA, Family=inet6, Address=::, Port=2526, Listen=200'" + `)dnl
+DAEMON_OPTIONS(` + "`Name=MSA, Family=inet, Address=HOSTADDRESS, Port=587, Listen=200'" + `)dnl
 RELAY_DOMAIN(` + "`lab.test'" + `)dnl
 define(` + "`confDOMAIN_NAME', `mx.lab.test'" + `)dnl
 define(` + "`confSERVICE_SWITCH_FILE', `/etc/mail/service.switch'" + `)dnl
@@ -38,23 +38,36 @@ define(` + "`confBAD_RCPT_THROTTLE', `0'" + `)dnl
 define(` + "`confTO_IDENT', `0'" + `)dnl
 define(` + "`confPRIVACY_FLAGS', `noetrn'" + `)dnl
 define(` + "`confDONT_BLAME_SENDMAIL', `GroupReadableKeyFile'" + `)dnl
+define(` + "`confSERVER_CERT', `" + mtaCertificate + "'" + `)dnl
+define(` + "`confSERVER_KEY', `" + mtaKey + "'" + `)dnl
+define(` + "`confCACERT', `" + mtaCertificate + "'" + `)dnl
+define(` + "`confAUTH_MECHANISMS', `PLAIN LOGIN CRAM-MD5'" + `)dnl
+TRUST_AUTH_MECH(` + "`PLAIN LOGIN CRAM-MD5'" + `)dnl
 define(` + "`confMILTER_LOG_LEVEL', `9'" + `)dnl
 include(` + "`/etc/mail/amavis-milter.m4'" + `)dnl
 MAILER(` + "`smtp'" + `)dnl
 `
 
-// StartSendmail makes a configuration with the milter definition of the file
-// filter, delivering to the sink on sinkPort, and runs sendmail with it.
-func StartSendmail(filter string, sinkPort string) (*Process, error) {
-	definition, err := os.ReadFile(filter)
+// sendmailSASL is the user database of sendmail.
+const sendmailSASL = "/etc/mail/sasldb2"
+
+// startSendmail makes a configuration with the milter definition of the folder
+// contrib, delivering to the sink on sinkPort, and runs sendmail with it.
+func startSendmail(contrib, sinkPort string, ready func() error) (*Process, error) {
+	definition, err := os.ReadFile(filepath.Join(contrib, "sendmail/amavis-milter.m4"))
 	if err != nil {
 		return nil, fmt.Errorf("configuring sendmail: %w", err)
 	}
+	if err := errors.Join(prepareTLS(), prepareSASL(sendmailSASL)); err != nil {
+		return nil, fmt.Errorf("configuring sendmail: %w", err)
+	}
+	mc := strings.NewReplacer("SINKPORT", sinkPort, "HOSTADDRESS6", HostAddress6, "HOSTADDRESS", HostAddress).Replace(sendmailMC)
 	err = writeFiles(map[string]string{
-		"/etc/mail/sendmail.mc":      strings.ReplaceAll(sendmailMC, "SINKPORT", sinkPort),
-		"/etc/mail/amavis-milter.m4": string(definition),
-		"/etc/mail/service.switch":   "hosts files\naliases files\n",
-		"/etc/mail/local-host-names": Host + "\n",
+		"/usr/lib/sasl2/Sendmail.conf": saslConf(sendmailSASL),
+		"/etc/mail/sendmail.mc":        mc,
+		"/etc/mail/amavis-milter.m4":   string(definition),
+		"/etc/mail/service.switch":     "hosts files\naliases files\n",
+		"/etc/mail/local-host-names":   Host + "\n",
 		// Debian's build answers a bare CR or LF with 421 unless told otherwise.
 		"/etc/mail/access":  "Srv_Features: U G O\n",
 		"/etc/mail/aliases": "postmaster: root\n",
@@ -63,14 +76,11 @@ func StartSendmail(filter string, sinkPort string) (*Process, error) {
 		return nil, fmt.Errorf("configuring sendmail: %w", err)
 	}
 	const programs = "/usr/libexec/sendmail"
-	if err := os.Symlink(filepath.Join(programs, "sendmail"), "/usr/sbin/sendmail"); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("configuring sendmail: %w", err)
-	}
 	script := "set -e; umask 022; cd /etc/mail; m4 sendmail.mc > sendmail.cf; " +
 		programs + "/makemap hash access.db < access; " + programs + "/sendmail -bi"
 	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("configuring sendmail: %w: %s", err, lastLines(string(out), 5))
 	}
 	cmd := exec.Command(programs+"/sendmail", "-bD", "-q1m")
-	return StartProcess("sendmail", cmd, answers("tcp", MTAAddress))
+	return StartProcess("sendmail", cmd, ready)
 }

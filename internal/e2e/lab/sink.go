@@ -77,7 +77,7 @@ func (s *Sink) serve(conn net.Conn) {
 		verb, argument, _ := strings.Cut(line, " ")
 		switch strings.ToUpper(verb) {
 		case "EHLO":
-			reply("250-sink\r\n250-8BITMIME\r\n250-PIPELINING\r\n250-DSN\r\n250 SIZE 0")
+			reply("250-sink\r\n250-8BITMIME\r\n250-PIPELINING\r\n250-DSN\r\n250-SMTPUTF8\r\n250 SIZE 0")
 		case "HELO", "NOOP":
 			reply("250 sink")
 		case "MAIL":

@@ -3,6 +3,8 @@ package lab
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -89,6 +91,29 @@ func (c *Client) Data(message []byte) (Reply, error) {
 		return Reply{}, err
 	}
 	return c.ReadReply()
+}
+
+// StartTLS encrypts the connection (RFC 3207); any certificate will do. The client
+// must say EHLO anew.
+func (c *Client) StartTLS() error {
+	reply, err := c.Command("STARTTLS")
+	if err != nil || reply.Code != 220 {
+		return fmt.Errorf("STARTTLS: reply %q, error %w", reply, err)
+	}
+	conn := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
+	c.conn.SetDeadline(time.Now().Add(smtpTimeout))
+	if err := conn.Handshake(); err != nil {
+		return fmt.Errorf("STARTTLS: %w", err)
+	}
+	c.conn, c.in = conn, bufio.NewReader(conn)
+	return nil
+}
+
+// Authenticate authenticates as [User] by AUTH PLAIN (RFC 4616) and returns the
+// reply.
+func (c *Client) Authenticate() (Reply, error) {
+	response := "\x00" + User + "\x00" + Password
+	return c.Command("AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte(response)))
 }
 
 // Write sends bytes as they are.
