@@ -30,6 +30,10 @@ const (
 	causeShutdown  Cause = "shutdown"        // the program ends
 )
 
+// causeSkipped is no failure: the administrator does not want the message scanned
+// (option --skip).
+const causeSkipped Cause = "skipped"
+
 // Causes returns all causes that [OnFailure] knows.
 func Causes() []Cause {
 	return []Cause{CauseUnavailable, CauseBusy, CauseTimeout, CauseMalformed, CauseSpool}

@@ -53,7 +53,8 @@ type Options struct {
 	// give, where their match fits: amavisd lets a later bank override an earlier.
 	PolicyBanks []PolicyBank
 
-	// Skips are the messages that pass without a scan, marked as such.
+	// Skips are the messages that pass without a scan, marked as such. The zero Match
+	// is ignored here.
 	Skips []Match
 
 	// DeliveryCareOf is AM.PDP's delivery_care_of: ampdp.CareOfClient, which is the
@@ -70,6 +71,7 @@ type Options struct {
 // Filter is the handler of all messages.
 type Filter struct {
 	opt      Options
+	skips    skips
 	slots    slots
 	scanners *scanners
 	unknown  unknownNames
@@ -87,6 +89,7 @@ func New(opt Options) *Filter {
 	}
 	f := &Filter{
 		opt:      opt,
+		skips:    newSkips(opt.Skips),
 		slots:    slots{limit: max(opt.MaxConns, 0)},
 		scanners: newScanners(opt.RetryTime, opt.MaxWait, opt.Log),
 	}
@@ -101,9 +104,13 @@ func New(opt Options) *Filter {
 func (f *Filter) Close() { f.scanners.close() }
 
 // Begin opens the transaction of one message: it makes its spool directory and
-// writes the Received field. What goes wrong with that is told by the verdict.
+// writes the Received field. What goes wrong with that is told by the verdict. A
+// message that is skipped for its envelope leaves the disk alone.
 func (f *Filter) Begin(env *milter.Envelope) milter.Transaction {
-	t := &transaction{filter: f, env: env}
+	t := &transaction{filter: f, env: env, skipOver: f.skips.over()}
+	if _, t.skipped = f.skips.first(env, 0); t.skipped {
+		return t
+	}
 	t.open(func() string { return receivedField(env, f.opt.Hostname, time.Now()) })
 	return t
 }

@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"slices"
+
 	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/milter"
 )
@@ -18,7 +20,7 @@ func (f *Filter) request(env *milter.Envelope, dir, file string) *ampdp.Request 
 		TempDir:        dir,
 		MailFile:       file,
 		DeliveryCareOf: f.opt.DeliveryCareOf,
-		PolicyBanks:    policyBanks(env, f.opt.DaemonPolicyBank),
+		PolicyBanks:    f.policyBanks(env),
 	}
 	for i, recipient := range env.Recipients {
 		r.Recipients[i] = recipient.String()
@@ -31,24 +33,47 @@ func (f *Filter) request(env *milter.Envelope, dir, file string) *ampdp.Request 
 	return r
 }
 
-// policyBanks returns the policy banks to load, from the general to the special:
-// SMTP_AUTH, SMTP_AUTH_<MECH> and SMTP_AUTH_<MECH>_<BITS> for a client that has
-// authenticated, and with the option -B the name of the MTA's listener.
-func policyBanks(env *milter.Envelope, daemonName bool) []string {
+// policyBanks returns the policy banks to load, each once. amavisd loads them in
+// this order, and what a later one sets counts: the name of the MTA's listener
+// (option -B); what the client's authentication gives, from the general to the
+// special; those of the administrator's rules that fit, in his order. A name that
+// comes twice keeps its last place, since the last loading is the one that shows.
+func (f *Filter) policyBanks(env *milter.Envelope) []string {
 	var banks []string
-	if daemonName && ampdp.ValidPolicyBank(env.DaemonName) {
-		banks = append(banks, env.DaemonName)
+	add := func(name string) {
+		if !ampdp.ValidPolicyBank(name) {
+			return
+		}
+		banks = slices.DeleteFunc(banks, func(b string) bool { return b == name })
+		banks = append(banks, name)
 	}
-	if !authenticated(env) {
-		return banks
+	if f.opt.DaemonPolicyBank {
+		add(env.DaemonName)
 	}
-	const auth = "SMTP_AUTH"
-	banks = append(banks, auth)
-	if mech := env.Auth.Type; ampdp.ValidPolicyBank(mech) {
-		banks = append(banks, auth+"_"+mech)
-		if isNumber(env.Auth.SSF) {
-			banks = append(banks, auth+"_"+mech+"_"+env.Auth.SSF)
+	for _, name := range authBanks(env) {
+		add(name)
+	}
+	for _, b := range f.opt.PolicyBanks {
+		// The size is 0 for every bank: the request is about a whole message.
+		if b.Match.fits(env, 0) {
+			add(b.Name)
 		}
 	}
 	return banks
+}
+
+// authBanks returns the names SMTP_AUTH, SMTP_AUTH_<MECH> and
+// SMTP_AUTH_<MECH>_<BITS> for a client that has authenticated.
+func authBanks(env *milter.Envelope) []string {
+	const auth = "SMTP_AUTH"
+	mech := auth + "_" + env.Auth.Type
+	switch {
+	case !authenticated(env):
+		return nil
+	case !ampdp.ValidPolicyBank(env.Auth.Type):
+		return []string{auth}
+	case !isNumber(env.Auth.SSF):
+		return []string{auth, mech}
+	}
+	return []string{auth, mech, mech + "_" + env.Auth.SSF}
 }

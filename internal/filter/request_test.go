@@ -80,7 +80,9 @@ func TestPolicyBanks(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			env := &milter.Envelope{Auth: c.auth, DaemonName: c.daemon}
-			if got := policyBanks(env, c.daemonName); !reflect.DeepEqual(got, c.want) {
+			f := New(Options{DaemonPolicyBank: c.daemonName})
+			defer f.Close()
+			if got := f.policyBanks(env); !reflect.DeepEqual(got, c.want) {
 				t.Errorf("%q, want %q", got, c.want)
 			}
 		})

@@ -1,8 +1,12 @@
 package filter
 
 import (
+	"math"
 	"net/netip"
+	"slices"
 	"strconv"
+
+	"github.com/amavis-milter/amavis-milter/milter"
 )
 
 // MatchKind says which fact about a message a [Match] looks at. The constants are
@@ -47,4 +51,70 @@ func (m Match) String() string {
 		return "size>" + strconv.FormatInt(m.Bytes, 10)
 	}
 	return string(m.Kind)
+}
+
+// fits reports whether the match is for a message with this envelope, of which the
+// MTA has sent size bytes so far. What it cannot decide, a kind that nobody knows
+// included, does not fit: a mistake must not let mail pass.
+func (m Match) fits(env *milter.Envelope, size int64) bool {
+	switch m.Kind {
+	case MatchAll:
+		return true
+	case MatchNetwork:
+		addr, ok := clientAddr(env)
+		return ok && unmapped(m.Network).Contains(addr)
+	case MatchAuth:
+		return authenticated(env)
+	case MatchTLS:
+		return encrypted(env.TLS)
+	case MatchDaemon:
+		return m.DaemonName != "" && m.DaemonName == env.DaemonName
+	case MatchLocal:
+		addr, ok := clientAddr(env)
+		return !ok || addr.IsLoopback()
+	case MatchSize:
+		return m.Bytes >= 0 && size > m.Bytes
+	}
+	return false
+}
+
+// unmapped returns a network of IPv4 addresses mapped into IPv6 as one of IPv4,
+// which is what clientAddr makes of such an address.
+func unmapped(p netip.Prefix) netip.Prefix {
+	const mappedBits = 128 - 32
+	if p.Addr().Is4In6() && p.Bits() >= mappedBits {
+		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mappedBits)
+	}
+	return p
+}
+
+// skips are the rules of Options.Skips. The zero Match is not among them: nobody
+// skips every message by leaving something out.
+type skips []Match
+
+func newSkips(rules []Match) skips {
+	return slices.DeleteFunc(slices.Clone(rules), func(m Match) bool { return m.Kind == MatchAll })
+}
+
+// first returns the first rule that fits; ok is false if none does. As size only
+// grows, a message that one fits is skipped for good.
+func (s skips) first(env *milter.Envelope, size int64) (rule Match, ok bool) {
+	for _, m := range s {
+		if m.fits(env, size) {
+			return m, true
+		}
+	}
+	return Match{}, false
+}
+
+// over returns the size beyond which every message is skipped: that of the
+// smallest rule about sizes, or the largest number there is.
+func (s skips) over() int64 {
+	limit := int64(math.MaxInt64)
+	for _, m := range s {
+		if m.Kind == MatchSize && m.Bytes >= 0 {
+			limit = min(limit, m.Bytes)
+		}
+	}
+	return limit
 }

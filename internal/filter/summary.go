@@ -23,7 +23,8 @@ const (
 type summary struct {
 	size  int64 // bytes of the message as the MTA sent them
 	logID string
-	cause Cause         // of a failure
+	cause Cause         // of a verdict that is not amavisd's
+	rule  string        // by which the message was not scanned
 	wait  time.Duration // for a slot and a scanner
 	scan  time.Duration // from the connect of the last try to its end
 }
@@ -46,7 +47,7 @@ func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcom
 	if d := outcome.Sent.Disposition(); d != 0 {
 		verdict = d.String()
 	}
-	attrs := make([]slog.Attr, 0, 12)
+	attrs := make([]slog.Attr, 0, 13)
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
@@ -58,6 +59,7 @@ func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcom
 	attrs = append(attrs, slog.Int("nrcpt", len(env.Recipients)), slog.Int64("size", s.size))
 	add("reply", truncate(outcome.Sent.Reply().String(), maxLoggedReply))
 	add("cause", string(s.cause))
+	add("rule", s.rule)
 	if asked {
 		add("wait", seconds(s.wait))
 		add("scan", seconds(s.scan))

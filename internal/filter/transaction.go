@@ -14,14 +14,16 @@ import (
 
 // transaction is the way of one message from DATA to its verdict.
 type transaction struct {
-	filter  *Filter
-	env     *milter.Envelope
-	draft   *spool.Draft // nil if it could not be made
-	fields  headerFields
-	broken  *failure // why the message will not be scanned; nothing is stored then
-	removed bool
-	asked   bool // for the verdict
-	summary summary
+	filter   *Filter
+	env      *milter.Envelope
+	draft    *spool.Draft // nil if it could not be made
+	fields   headerFields
+	broken   *failure // why the message will not be scanned; nothing is stored then
+	skipped  bool     // it shall not be scanned; nothing is stored then
+	skipOver int64    // bytes beyond which it shall not
+	removed  bool
+	asked    bool // for the verdict
+	summary  summary
 }
 
 // open makes the spool directory and writes the Received field. A panic leaves
@@ -47,30 +49,43 @@ func (t *transaction) open(received func() string) {
 // occurs. Counting goes on when the spool has failed, for the message may be let
 // pass all the same.
 func (t *transaction) Header(name, value string) {
-	t.summary.size += int64(len(name) + len(":") + len(value) + len("\r\n"))
+	t.count(len(name) + len(":") + len(value) + len("\r\n"))
 	if err := t.fields.add(name, value); err != nil {
 		t.fail(&failure{causeHeader, err})
 	}
-	if t.broken == nil {
+	if t.stores() {
 		t.store(t.draft.Header(name, value))
 	}
 }
 
 // EndHeader stores the empty line.
 func (t *transaction) EndHeader() {
-	t.summary.size += int64(len("\r\n"))
-	if t.broken == nil {
+	t.count(len("\r\n"))
+	if t.stores() {
 		t.store(t.draft.EndHeader())
 	}
 }
 
 // Body stores a piece of the body.
 func (t *transaction) Body(chunk []byte) {
-	t.summary.size += int64(len(chunk))
-	if t.broken == nil {
+	t.count(len(chunk))
+	if t.stores() {
 		t.store(t.draft.Body(chunk))
 	}
 }
+
+// count adds n bytes to the size of the message. What is stored of one that gets
+// too large to be scanned goes at once: it may be most of the disk.
+func (t *transaction) count(n int) {
+	t.summary.size += int64(n)
+	if t.summary.size > t.skipOver && !t.skipped {
+		t.skipped = true
+		t.remove()
+	}
+}
+
+// stores reports whether there is still a use for what comes.
+func (t *transaction) stores() bool { return t.broken == nil && !t.skipped }
 
 // store takes the error of an attempt to store something and remembers it until
 // somebody asks for the verdict.
@@ -99,9 +114,13 @@ func (t *transaction) Verdict(ctx context.Context) milter.Verdict {
 	return verdict
 }
 
-// answer returns the verdict, and the cause if it is that of a failure.
+// answer returns the verdict, and the cause if it is not amavisd's.
 func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 	log := messageLog(t.filter.opt.Log, t.env)
+	if rule, ok := t.skip(); ok {
+		t.summary.rule = rule.String()
+		return milter.Accept(unscannedChanges(causeSkipped, &t.fields, t.filter.opt.XHeader)...), causeSkipped
+	}
 	reply, err := t.ask(ctx, log)
 	if reply != nil {
 		t.summary.logID = reply.LogID
@@ -118,6 +137,16 @@ func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 	}
 	t.filter.unknown.report(log, reply.Unknown)
 	return replyVerdict(reply, &t.fields, t.filter.opt.XHeader, log), ""
+}
+
+// skip returns the rule by which the message passes without a scan. A spool that
+// failed does not matter to it. A header beyond our limits does: the forged marks
+// in it were not counted, and could not be deleted.
+func (t *transaction) skip() (rule Match, ok bool) {
+	if !t.skipped || t.broken != nil && t.broken.cause == causeHeader {
+		return Match{}, false
+	}
+	return t.filter.skips.first(t.env, t.summary.size)
 }
 
 // ask brings the message to a scanner and returns the reply. Its error is a

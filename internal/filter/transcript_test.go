@@ -28,7 +28,8 @@ var update = flag.Bool("update", false, "write what the transcripts in testdata 
 // between a scripted MTA and a scripted amavisd, each told in one file of testdata:
 // its purpose first, then what each side says. The sections:
 //
-//	options   one a line: on-failure CAUSE=ACTION, pass, no-x-header, amavisd-timeout D, retry-time D, daemon-policy-bank
+//	options   one a line: on-failure CAUSE=ACTION, pass, no-x-header, amavisd-timeout D, retry-time D, daemon-policy-bank,
+//	          skip MATCH, policy-bank [MATCH=]NAME
 //	mta       the MTA's commands, one a line, with Go's escapes in double quotes
 //	reply     amavisd's lines, raw; a "." between two replies; !hangup, !reset, !hang instead of a reply
 //	request   what amavisd was sent, decoded
@@ -164,6 +165,14 @@ func (s *script) options(t *testing.T, opt Options) Options {
 			opt.XHeader = HeaderField{}
 		case "daemon-policy-bank":
 			opt.DaemonPolicyBank = true
+		case "skip":
+			opt.Skips = append(opt.Skips, parseMatch(t, value))
+		case "policy-bank":
+			bank := PolicyBank{Name: value}
+			if match, name, ok := strings.Cut(value, "="); ok {
+				bank = PolicyBank{parseMatch(t, match), name}
+			}
+			opt.PolicyBanks = append(opt.PolicyBanks, bank)
 		case "on-failure":
 			cause, action, _ := strings.Cut(value, "=")
 			if opt.OnFailure == nil {
@@ -182,6 +191,25 @@ func (s *script) options(t *testing.T, opt Options) Options {
 		}
 	}
 	return opt
+}
+
+// parseMatch reads a match as Match.String writes it.
+func parseMatch(t *testing.T, s string) Match {
+	kind, name, _ := strings.Cut(s, ":")
+	bytes, isSize := strings.CutPrefix(s, "size>")
+	switch {
+	case s == "auth", s == "tls", s == "local":
+		return Match{Kind: MatchKind(s)}
+	case kind == "daemon":
+		return daemon(name)
+	case isSize:
+		n, err := strconv.ParseInt(bytes, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sizeOver(n)
+	}
+	return network(s)
 }
 
 // scriptedScanner plays amavisd's part and writes down what it is given.
@@ -243,7 +271,12 @@ func (s *script) playMTA(t *testing.T, address, spoolDir string) string {
 		t.Fatal(err)
 	}
 	lines := s.lines("mta")
-	offers := map[string]miltertest.Offer{"sendmail": miltertest.Sendmail817, "postfix": miltertest.Postfix37, "version2": miltertest.Version2}
+	withoutAdd := miltertest.Sendmail817
+	withoutAdd.Actions &^= miltertest.AddHeaders
+	offers := map[string]miltertest.Offer{
+		"sendmail": miltertest.Sendmail817, "postfix": miltertest.Postfix37,
+		"version2": miltertest.Version2, "without-addheader": withoutAdd,
+	}
 	m, err := miltertest.New(conn, offers[lines[0]])
 	if err != nil {
 		t.Fatal(err)
