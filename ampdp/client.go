@@ -30,8 +30,8 @@ type Client struct {
 	Timeout time.Duration
 
 	// ConnectTimeout bounds the connect alone, so that a dead host does not use up
-	// Timeout; its failure is CauseUnavailable. 0 is DefaultConnectTimeout. A local
-	// socket never waits there.
+	// Timeout. 0 is DefaultConnectTimeout. A connect that takes longer, or longer
+	// than Timeout, is CauseUnavailable. A local socket never waits there.
 	ConnectTimeout time.Duration
 
 	// Limits bounds the reply.
@@ -64,6 +64,17 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Reply, error) {
 		return nil, err
 	}
 	return reply, nil
+}
+
+// Probe connects and hangs up. Its nil error tells that somebody listens; otherwise
+// it is the *Error that Do would have returned.
+func (c *Client) Probe(ctx context.Context) error {
+	x := newExchange(ctx, c)
+	if err := x.connect(); err != nil {
+		return err
+	}
+	x.close()
+	return nil
 }
 
 // target names the scanner in errors.

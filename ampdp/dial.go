@@ -45,19 +45,23 @@ func (x *exchange) connectDeadline() time.Time {
 // ownShortage are the errors of a connect for which the scanner is not to blame.
 var ownShortage = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.EAGAIN}
 
-// dialFailure makes the Error for a connect that failed.
+// dialFailure makes the Error for a connect that failed. No byte of the request was
+// sent, so no kind of it is CauseTimeout: another scanner may be asked.
 func (x *exchange) dialFailure(err error) error {
 	const doing = "connecting"
 	c := x.client
-	overall := !x.deadline.IsZero() && !time.Now().Before(x.deadline)
-	if x.expired(err) && (overall || x.ctx.Err() != nil) {
+	if errors.Is(x.ctx.Err(), context.Canceled) {
 		return x.failure(doing, err, false)
 	}
 	e := &Error{Cause: CauseUnavailable, Refused: true, Address: c.target()}
 	err = withoutOp(err)
 	switch {
 	case x.expired(err):
-		err = fmt.Errorf("no answer within %v: %w", x.connectDeadline().Sub(x.start), err)
+		// The caller's own deadline tells nothing about the host: it may have left
+		// the connect no time.
+		own, ok := x.ctx.Deadline()
+		e.Refused = !ok || time.Now().Before(own)
+		err = fmt.Errorf("no answer within %v: %w", time.Since(x.start).Round(time.Millisecond), err)
 	case c.Network == "unix" && errors.Is(err, syscall.EAGAIN):
 		e.Cause, e.Refused = CauseBusy, false
 		err = fmt.Errorf("%w: its backlog is full, more clients wait than its children can serve", err)

@@ -35,8 +35,8 @@ const (
 	// amavisd is there, waiting helps.
 	CauseBusy
 
-	// CauseTimeout: Client.Timeout or the deadline of the context passed before
-	// the end of the reply.
+	// CauseTimeout: Client.Timeout or the deadline of the context passed between
+	// the connect and the end of the reply.
 	CauseTimeout
 
 	// CauseMalformed: the reply is malformed, too large, or breaks off. What there
@@ -78,9 +78,9 @@ type Error struct {
 
 	// Refused: no connection came about, because nobody listens (ECONNREFUSED),
 	// the socket is missing (ENOENT), may not be used (EACCES), or the host cannot
-	// be reached. It goes with CauseUnavailable only. False if amavisd took the
-	// connection and dropped it, and if it was our side that had no means left
-	// (file descriptors, ports, memory).
+	// be reached in time. It goes with CauseUnavailable only. False if amavisd took
+	// the connection and dropped it, and if it was our side that had no means left
+	// (file descriptors, ports, memory) or no time (the deadline of the context).
 	Refused bool
 
 	// RequestSent: the whole request was written, so amavisd may have acted on it.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,21 +130,27 @@ func TestCancelEndsAtOnce(t *testing.T) {
 }
 
 // A host that does not answer uses up ConnectTimeout, not Timeout, and is then
-// unavailable: another scanner may be tried.
+// unavailable, whichever of the two is shorter: it has no byte of the request, and
+// another scanner may be tried. If it was the caller who had no time the host has
+// not refused.
 func TestConnectTimeout(t *testing.T) {
 	unavailable := ampdp.Error{Cause: ampdp.CauseUnavailable, Refused: true}
-	timeout := ampdp.Error{Cause: ampdp.CauseTimeout}
+	noTime := ampdp.Error{Cause: ampdp.CauseUnavailable}
 	tests := []struct {
 		name             string
 		connect, overall time.Duration
+		caller           time.Duration // its deadline; 0: none
 		took             time.Duration
 		want             ampdp.Error
 	}{
-		{"default", 0, 5 * time.Minute, ampdp.DefaultConnectTimeout, unavailable},
-		{"no other limit", 0, 0, ampdp.DefaultConnectTimeout, unavailable},
-		{"of its own", 3 * time.Second, 5 * time.Minute, 3 * time.Second, unavailable},
-		{"longer than all", time.Hour, time.Minute, time.Minute, timeout},
-		{"as long as all", time.Minute, time.Minute, time.Minute, timeout},
+		{"default", 0, 5 * time.Minute, 0, ampdp.DefaultConnectTimeout, unavailable},
+		{"no other limit", 0, 0, 0, ampdp.DefaultConnectTimeout, unavailable},
+		{"of its own", 3 * time.Second, 5 * time.Minute, 0, 3 * time.Second, unavailable},
+		{"longer than all", time.Hour, time.Minute, 0, time.Minute, unavailable},
+		{"as long as all", time.Minute, time.Minute, 0, time.Minute, unavailable},
+		{"shorter than the caller's", 0, 0, ampdp.DefaultConnectTimeout + 1, ampdp.DefaultConnectTimeout, unavailable},
+		{"as long as the caller's", 0, 0, ampdp.DefaultConnectTimeout, ampdp.DefaultConnectTimeout, noTime},
+		{"longer than the caller's", 0, time.Minute, time.Second, time.Second, noTime},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -155,8 +162,14 @@ func TestConnectTimeout(t *testing.T) {
 						return nil, &net.OpError{Op: "dial", Net: "tcp", Err: ctx.Err()}
 					},
 				}
+				ctx := t.Context()
+				if tt.caller > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.caller)
+					defer cancel()
+				}
 				start := time.Now()
-				_, err := client.Do(t.Context(), smallRequest())
+				_, err := client.Do(ctx, smallRequest())
 				checkError(t, err, tt.want, context.DeadlineExceeded)
 				if took := time.Since(start); took != tt.took {
 					t.Errorf("it took %v, want %v", took, tt.took)
@@ -194,4 +207,25 @@ func TestRequestSent(t *testing.T) {
 			checkError(t, err, ampdp.Error{Cause: ampdp.CauseUnavailable, RequestSent: tt.sent})
 		})
 	}
+}
+
+// Probe fails as Do would, and sends nothing.
+func TestProbe(t *testing.T) {
+	onBoth(t, func(t *testing.T, start func(ampdptest.Handler) *ampdptest.Server) {
+		server := start(ampdptest.Continue())
+		if err := server.Client().Probe(t.Context()); err != nil {
+			t.Errorf("listening: %v", err)
+		}
+		server.AwaitAccepted(t, 1)
+		server.AwaitIdle(t)
+		if n := len(server.Requests()); n != 0 {
+			t.Errorf("%d requests", n)
+		}
+		client := server.Client()
+		server.Kill()
+		checkError(t, client.Probe(t.Context()), ampdp.Error{Cause: ampdp.CauseUnavailable, Refused: true}, syscall.ECONNREFUSED)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		checkError(t, client.Probe(ctx), ampdp.Error{Cause: ampdp.CauseCanceled}, context.Canceled)
+	})
 }
