@@ -11,10 +11,17 @@ import (
 	"sync"
 )
 
+// spoolLimit is how much of a mail file an exchange keeps, in bytes.
+const spoolLimit = 64 << 20
+
 // Exchange is one connection between a milter and amavisd, byte for byte.
 type Exchange struct {
 	Request []byte
 	Reply   []byte
+
+	// Spooled is the mail file that the request names, as it was before amavisd
+	// heard of it; at most spoolLimit bytes, nil if it could not be read.
+	Spooled []byte
 }
 
 // Attribute is one decoded line of an exchange.
@@ -110,19 +117,21 @@ func (r *Relay) pass(client *net.UnixConn) {
 	}
 	server := conn.(*net.UnixConn)
 	defer server.Close()
-	var request lockedBuffer
+	request := &requestTee{to: server}
 	var reply bytes.Buffer
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		io.Copy(io.MultiWriter(server, &request), client)
+		io.Copy(request, client)
 		server.CloseWrite()
 	}()
 	// The exchange is on record before the milter has all of the reply, so that a
 	// test that has seen the verdict finds it.
 	tee := &replyTee{to: client, copy: &reply, atEnd: func() {
+		exchange := request.exchange()
+		exchange.Reply = bytes.Clone(reply.Bytes())
 		r.mu.Lock()
-		r.exchanges = append(r.exchanges, Exchange{request.Bytes(), bytes.Clone(reply.Bytes())})
+		r.exchanges = append(r.exchanges, exchange)
 		r.mu.Unlock()
 	}}
 	io.Copy(tee, server)
@@ -141,27 +150,68 @@ type replyTee struct {
 
 func (t *replyTee) Write(p []byte) (int, error) {
 	t.copy.Write(p)
-	if bytes.HasSuffix(t.copy.Bytes(), []byte("\n\r\n")) || bytes.HasSuffix(t.copy.Bytes(), []byte("\n\n")) {
+	if isComplete(t.copy.Bytes()) {
 		t.atEnd()
 	}
 	return t.to.Write(p)
 }
 
-// lockedBuffer is a buffer that one goroutine fills and another reads.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text []byte
+// isComplete reports whether a request or a reply ends in its empty line.
+func isComplete(wire []byte) bool {
+	return bytes.HasSuffix(wire, []byte("\n\r\n")) || bytes.HasSuffix(wire, []byte("\n\n"))
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.text = append(b.text, p...)
-	return len(p), nil
+// requestTee copies what it writes, and reads the mail file before it passes on
+// the empty line that ends a request. One goroutine writes, another asks for the
+// exchange.
+type requestTee struct {
+	to io.Writer
+
+	mu      sync.Mutex
+	request []byte
+	spooled []byte
 }
 
-func (b *lockedBuffer) Bytes() []byte {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return bytes.Clone(b.text)
+func (t *requestTee) Write(p []byte) (int, error) {
+	t.take(p)
+	return t.to.Write(p)
+}
+
+func (t *requestTee) take(p []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.request = append(t.request, p...)
+	if !isComplete(t.request) {
+		return
+	}
+	attributes, err := Attributes(t.request)
+	if err != nil {
+		return
+	}
+	for _, a := range attributes {
+		if a.Name == "mail_file" {
+			t.spooled = readSpool(a.Value)
+		}
+	}
+}
+
+// exchange returns what is known by now.
+func (t *requestTee) exchange() Exchange {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Exchange{Request: bytes.Clone(t.request), Spooled: t.spooled}
+}
+
+// readSpool reads at most spoolLimit bytes of a file; nil if that fails.
+func readSpool(path string) []byte {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, spoolLimit))
+	if err != nil {
+		return nil
+	}
+	return text
 }
