@@ -23,6 +23,8 @@ const (
 	UnknownAddress = "192.0.2.66"         // an SMTP client without a name
 	ForgedAddress  = "192.0.2.67"         // one whose name has another address
 	ForgedName     = "forged.remote.test" //
+	MappedAddress  = "192.0.2.11"         // one with FCrDNS also on an IPv6 socket
+	MappedName     = "mapped.remote.test" //
 
 	// The same with IPv6 (RFC 3849).
 	HostAddress6    = "2001:db8::1"
@@ -50,7 +52,7 @@ func prepareNetwork() error {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, up); err != nil {
 		return fmt.Errorf("bringing up the loopback interface: %w", err)
 	}
-	for i, address := range []string{HostAddress, PostfixAddress, ClientAddress, UnknownAddress, ForgedAddress} {
+	for i, address := range []string{HostAddress, PostfixAddress, ClientAddress, UnknownAddress, ForgedAddress, MappedAddress} {
 		ifreq, err := unix.NewIfreq(fmt.Sprintf("lo:%d", i+1))
 		if err != nil {
 			return err
@@ -85,7 +87,10 @@ func prepareNetwork() error {
 			"192.0.2.99 " + ForgedName,
 			ForgedAddress + " " + ForgedName,
 			ClientAddress + " " + ClientName,
-			ClientAddress6 + " " + ClientName, ""}, "\n"),
+			ClientAddress6 + " " + ClientName,
+			// On an IPv6 socket the resolver is asked for the mapped address.
+			"::ffff:" + MappedAddress + " " + MappedName,
+			MappedAddress + " " + MappedName, ""}, "\n"),
 	})
 }
 

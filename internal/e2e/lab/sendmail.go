@@ -41,6 +41,7 @@ define(` + "`confDONT_BLAME_SENDMAIL', `GroupReadableKeyFile'" + `)dnl
 define(` + "`confSERVER_CERT', `" + mtaCertificate + "'" + `)dnl
 define(` + "`confSERVER_KEY', `" + mtaKey + "'" + `)dnl
 define(` + "`confCACERT', `" + mtaCertificate + "'" + `)dnl
+define(` + "`confCACERT_PATH', `/etc/ssl/certs'" + `)dnl
 define(` + "`confAUTH_MECHANISMS', `PLAIN LOGIN CRAM-MD5'" + `)dnl
 TRUST_AUTH_MECH(` + "`PLAIN LOGIN CRAM-MD5'" + `)dnl
 define(` + "`confMILTER_LOG_LEVEL', `9'" + `)dnl
