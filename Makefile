@@ -10,6 +10,7 @@ INIT_SCRIPT   ?= no
 DESTDIR       ?=
 RUNTIME_DIR   ?= /var/amavis
 FUZZTIME      ?= 60s
+MTA           ?= sendmail
 BENCH         ?= .
 
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -63,17 +64,17 @@ lint:
 vuln:
 	@GO='$(GO)' GOVULNCHECK='$(GOVULNCHECK)' $(SCRIPTS)/vuln
 
-# e2e: the program among real sendmail, amavisd, SpamAssassin and clamd. It fails
+# e2e: the program among real sendmail, Postfix, amavisd, SpamAssassin and clamd. It fails
 # where they cannot run; AMAVIS_MILTER_E2E=run skips what cannot.
 e2e:
 	AMAVIS_MILTER_E2E=$${AMAVIS_MILTER_E2E:-require} $(GO) test -count=1 -timeout 15m ./internal/e2e/...
 
-# demo: the same for the eyes. It ends by itself and leaves nothing behind but
-# Debian's packages, unpacked below build/.
+# demo: the same for the eyes, with sendmail or MTA=postfix. It ends by itself and
+# leaves nothing behind but Debian's packages, unpacked below build/.
 demo: build
 	@mkdir -p build/demo
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o build/demo/demo ./internal/e2e/demo
-	@build/demo/demo -module . -binary bin/amavis-milter
+	@build/demo/demo -module . -binary bin/amavis-milter -mta '$(MTA)'
 
 # bench: benchmarks with allocations; compare runs with benchstat.
 bench:

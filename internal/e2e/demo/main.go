@@ -1,4 +1,4 @@
-// Command demo shows amavis-milter at work: real mail through a real sendmail, a
+// Command demo shows amavis-milter at work: real mail through a real MTA, a
 // real amavisd with SpamAssassin and a real clamd, all of them private to the
 // demonstration. Where that cannot be, the tests' scripted MTA and scanner stand
 // in, and it says so.
@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
@@ -19,15 +20,20 @@ import (
 func main() {
 	module := flag.String("module", ".", "the source tree")
 	binary := flag.String("binary", "bin/amavis-milter", "the program, below the source tree")
+	mta := flag.String("mta", "sendmail", "the MTA: sendmail or postfix")
 	scripted := flag.Bool("scripted", false, "use the scripted MTA and scanner in any case")
 	flag.Parse()
-	os.Exit(run(*module, *binary, *scripted))
+	os.Exit(run(*module, *binary, *mta, *scripted))
 }
 
-func run(module, binary string, scripted bool) int {
+func run(module, binary, mta string, scripted bool) int {
 	module, err := filepath.Abs(module)
 	if err != nil {
 		return fail(err)
+	}
+	i := slices.IndexFunc(lab.MTAs(), func(m *lab.MTA) bool { return strings.EqualFold(m.Name, mta) })
+	if i < 0 {
+		return fail(fmt.Errorf("unknown MTA %q: write sendmail or postfix", mta))
 	}
 	binary = filepath.Join(module, binary)
 	if scripted {
@@ -35,7 +41,7 @@ func run(module, binary string, scripted bool) int {
 	}
 	config := lab.Config{Module: module, Cache: filepath.Join(module, "build/lab"), Progress: os.Stdout}
 	code, err := lab.Run(context.Background(), config, func() int {
-		return exitCode(runReal(module, binary))
+		return exitCode(runReal(module, binary, lab.MTAs()[i]))
 	})
 	var missing *lab.MissingError
 	switch {

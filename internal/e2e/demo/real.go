@@ -17,10 +17,10 @@ const logPatience = 5 * time.Second
 const intro = `amavis-milter at work
 =====================
 
-An SMTP client sends mail to sendmail. Before sendmail says yes, it asks
-amavis-milter, which has amavisd judge the mail and tells sendmail the verdict:
+An SMTP client sends mail to %[1]s. Before %[1]s says yes, it asks
+amavis-milter, which has amavisd judge the mail and tells %[1]s the verdict:
 
-    SMTP client --> sendmail ----------------> delivery (here: a sink)
+    SMTP client --> %-8[1]s ----------------> delivery (here: a sink)
                        |  milter protocol
                   amavis-milter
                        |  AM.PDP
@@ -39,14 +39,15 @@ How to go on
     contrib/           the line for sendmail.mc, the snippet for amavisd, the init
                        script: with real servers, the demonstration runs on them
     docs/              the manual page, how it is built, the protocols
+    make demo MTA=postfix (or MTA=sendmail)   the same with the other MTA
     make test          all tests, the real servers included
 `
 
 // runReal shows every mail on its way through real servers.
-func runReal(module, binary string) (err error) {
-	fmt.Print("\n" + intro + "\n")
+func runReal(module, binary string, mta *lab.MTA) (err error) {
+	fmt.Printf("\n"+intro+"\n", mta.Name)
 	began := time.Now()
-	p, err := lab.StartPipeline(filepath.Join(module, "contrib"), binary, lab.Sendmail, profile)
+	p, err := lab.StartPipeline(filepath.Join(module, "contrib"), binary, mta, profile)
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ func runReal(module, binary string) (err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	fmt.Printf("(clamd, amavisd, amavis-milter and sendmail are up after %.1f s)\n", time.Since(began).Seconds())
+	fmt.Printf("(clamd, amavisd, amavis-milter and %s are up after %.1f s)\n", mta.Name, time.Since(began).Seconds())
 
 	all, err := mails()
 	if err != nil {
@@ -86,7 +87,7 @@ func runReal(module, binary string) (err error) {
 // is not what is to be seen.
 func (m *mail) show(p *lab.Pipeline) error {
 	delivered, logged := p.Sink.Mark(), p.Syslog.Mark()
-	transcript, reply, err := m.send()
+	transcript, reply, err := m.send(p.MTA)
 	if err != nil {
 		return err
 	}
@@ -118,8 +119,8 @@ func (m *mail) show(p *lab.Pipeline) error {
 }
 
 // send sends the mail over a connection of its own.
-func (m *mail) send() (transcript []string, reply lab.Reply, err error) {
-	client, _, err := lab.DialSMTP(lab.ClientAddress, lab.Sendmail.Address)
+func (m *mail) send(mta *lab.MTA) (transcript []string, reply lab.Reply, err error) {
+	client, _, err := lab.DialSMTP(lab.ClientAddress, mta.Address)
 	if err != nil {
 		return nil, reply, err
 	}
