@@ -34,6 +34,7 @@ define(` + "`confDELAY_LA', `1000'" + `)dnl
 define(` + "`confCONNECTION_RATE_THROTTLE', `0'" + `)dnl
 define(` + "`confMAX_DAEMON_CHILDREN', `0'" + `)dnl
 define(` + "`confMAX_MESSAGE_SIZE', `0'" + `)dnl
+define(` + "`confMAX_HEADERS_LENGTH', `262144'" + `)dnl
 define(` + "`confBAD_RCPT_THROTTLE', `0'" + `)dnl
 define(` + "`confTO_IDENT', `0'" + `)dnl
 define(` + "`confPRIVACY_FLAGS', `noetrn'" + `)dnl
