@@ -23,7 +23,7 @@ const DefaultDeadline = 540 * time.Second
 // Options are the choices of the administrator.
 type Options struct {
 	Spool    *spool.Spool
-	Scanners []*ampdp.Client // in order of preference
+	Scanners []*ampdp.Client // the least busy one that answers is asked
 
 	// MaxConns is how many messages are with the scanners at a time; 0 is no bound.
 	MaxConns int
@@ -93,8 +93,8 @@ func New(opt Options) *Filter {
 		slots:    slots{limit: max(opt.MaxConns, 0)},
 		scanners: newScanners(opt.RetryTime, opt.MaxWait, opt.Log),
 	}
-	for _, c := range opt.Scanners {
-		f.scanners.add(c.Network+":"+c.Address, client{c})
+	for _, c := range clients(opt.Scanners) {
+		f.scanners.add(c.Network+":"+c.Address, c)
 	}
 	return f
 }

@@ -36,19 +36,23 @@ type scan struct {
 	wait  time.Duration // that is left of the message's longest wait, from firstFailure on
 
 	visits []*visit      // of all scanners, in their order
+	rounds int           // begun
 	sent   int           // whole requests
-	took   time.Duration // of the last try
+	asked  string        // the scanner of the last try; empty if there is no other
+	took   time.Duration // of that try
 
 	firstTry     time.Time
-	firstFailure time.Time // the end of the first round in vain
+	firstFailure time.Time // the end of the first try in vain
 	firstRefusal time.Time // the same since the last sign of life; zero: none since
 }
 
 // visit is what one message knows about one scanner.
 type visit struct {
 	*scanner
+	round   int // the last one in which it was asked
 	tries   int
 	refused int // of those tries
+	dropped int // whole requests without a reply
 	lastErr error
 }
 
@@ -58,22 +62,21 @@ func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 	for _, sc := range s.list {
 		s.visits = append(s.visits, &visit{scanner: sc})
 	}
-	if len(s.living()) == 0 {
+	if s.allDown() {
 		return nil, &failure{CauseUnavailable, errAllDead}
 	}
 	s.firstTry = time.Now()
-	for backOff := minBackOff; ; backOff = min(2*backOff, maxBackOff) {
+	for {
 		sent := s.sent
 		reply, err := s.round(ctx)
 		if err == nil {
-			s.buryRefused()
 			return reply, nil
 		}
 		var again *tryAgain
 		if !errors.As(err, &again) {
 			return nil, err
 		}
-		wait := jittered(backOff)
+		wait := jittered(backOff(s.rounds - 1))
 		if s.sent > sent {
 			wait = s.afterSend()
 		}
@@ -93,38 +96,21 @@ func (s *scan) afterSend() time.Duration {
 		return jittered(minBackOff)
 	case s.sent < maxSends-1:
 		return jittered(maxBackOff)
-	case s.firstFailure.IsZero():
-		return s.retryTime
 	}
 	return max(time.Until(s.firstFailure.Add(s.retryTime)), minBackOff)
-}
-
-// living returns the scanners that do not count as dead.
-func (s *scan) living() []*visit {
-	living := make([]*visit, 0, len(s.visits))
-	for _, v := range s.visits {
-		if !v.isDead() {
-			living = append(living, v)
-		}
-	}
-	return living
 }
 
 // tryAgain is the failure of a round after which another one makes sense.
 type tryAgain struct{ failure }
 
-// round tries each scanner that lives once, in order, until one replies; all of
-// them if the last one has died while this message was under way, for it still has
-// its own retry time. Its error is a *tryAgain if none replied and another round
-// may bring a reply: busy if one of them was, since that one is known to live.
+// round asks one scanner after the other, as choose has it, until one replies. Its
+// error is a *tryAgain if none did and another round may bring a reply: busy if one
+// of them was, since that one is known to live.
 func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
-	visits := s.living()
-	if len(visits) == 0 {
-		visits = s.visits
-	}
+	s.rounds++
 	var last *tryAgain
 	sent := s.sent
-	for _, v := range visits {
+	for v := s.choose(s.visits, s.rounds); v != nil; v = s.choose(s.visits, s.rounds) {
 		reply, err := s.try(ctx, v)
 		if err == nil {
 			return reply, nil
@@ -136,63 +122,81 @@ func (s *scan) round(ctx context.Context) (*ampdp.Reply, error) {
 		if last == nil || last.cause != CauseBusy {
 			last = again
 		}
-		if s.sent > sent && s.sent == maxSends-1 {
-			break // see afterSend
+		if s.sent > sent && s.sent == maxSends-1 { // see afterSend
+			break
+		}
+		if ctx.Err() != nil { // the deadline came in that try
+			break
 		}
 	}
 	return nil, last
 }
 
-// try sends the request to one scanner.
+// try sends the request to one scanner, which choose has returned.
 func (s *scan) try(ctx context.Context, v *visit) (*ampdp.Reply, error) {
+	defer s.release(v.scanner)
 	if s.sent > 0 {
 		if err := s.clean(); err != nil {
 			return nil, spoolFailure(err)
 		}
 	}
 	v.tries++
-	start := time.Now()
+	if s.several() {
+		s.asked = v.name
+	}
+	began := time.Now()
 	reply, err := v.Do(ctx, s.req)
-	s.took = time.Since(start)
+	s.took = time.Since(began)
 	if err == nil {
-		s.answered(v.scanner)
+		s.replied(v.scanner, began)
 		return reply, nil
 	}
 	v.lastErr = err
 	s.log.Debug("a try failed", "scanner", v.name, "error", err, "took", s.took)
-	return nil, s.judge(ctx, v, err)
+	return nil, s.judge(ctx, v, err, began)
 }
 
 // learn keeps what the error of one try tells about the scanner, and about the time
 // that it took.
-func (s *scan) learn(v *visit, e *ampdp.Error) {
+func (s *scan) learn(ctx context.Context, v *visit, e *ampdp.Error, began time.Time) {
 	switch {
 	case e.Refused:
 		v.refused++
 		s.refused(v.scanner, e)
 	case e.Cause == ampdp.CauseBusy, e.Cause == ampdp.CauseMalformed, e.Cause == ampdp.CauseUnavailable && e.RequestSent:
-		s.answered(v.scanner)
+		s.answered(v.scanner, began)
+		s.rest(v.scanner, began, e)
+	case e.Cause == ampdp.CauseRequest, ctx.Err() != nil: // not the scanner's doing
+	default:
+		s.rest(v.scanner, began, e)
 	}
-	if !e.RequestSent {
-		return
+	if e.RequestSent {
+		s.sent++
+		v.dropped++
+		// Somebody has worked on it: the retry time begins anew, and what he spent
+		// on it was no waiting.
+		s.firstRefusal = time.Time{}
+		if !s.firstFailure.IsZero() {
+			s.wait += s.took
+		}
 	}
-	s.sent++
-	// Somebody has worked on it: the retry time begins anew, and what he spent on
-	// it was no waiting.
-	s.firstRefusal = time.Time{}
-	if !s.firstFailure.IsZero() {
-		s.wait += s.took
+	now := time.Now()
+	if s.firstFailure.IsZero() {
+		s.firstFailure = now
+	}
+	if e.Cause != ampdp.CauseBusy && s.firstRefusal.IsZero() {
+		s.firstRefusal = now
 	}
 }
 
 // judge says what the error of one try means for the message: a *tryAgain, a
 // *failure, or the cause of ctx.
-func (s *scan) judge(ctx context.Context, v *visit, err error) error {
+func (s *scan) judge(ctx context.Context, v *visit, err error, began time.Time) error {
 	var e *ampdp.Error
 	if !errors.As(err, &e) {
 		return &failure{causeRequest, fmt.Errorf("%w: %w", errUnknown, err)}
 	}
-	s.learn(v, e)
+	s.learn(ctx, v, e, began)
 	switch {
 	case e.Cause == ampdp.CauseCanceled && ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -223,19 +227,11 @@ func (s *scan) judge(ctx context.Context, v *visit, err error) error {
 // is a sign of life: the retry time is for scanners that give none.
 func (s *scan) pause(ctx context.Context, again *tryAgain, wait time.Duration) error {
 	now := time.Now()
-	if s.firstFailure.IsZero() {
-		s.firstFailure = now
-	}
 	until := s.firstFailure.Add(s.wait)
 	if again.cause == CauseBusy {
 		s.firstRefusal = time.Time{}
-	} else {
-		if s.firstRefusal.IsZero() {
-			s.firstRefusal = now
-		}
-		if end := s.firstRefusal.Add(s.retryTime); end.Before(until) {
-			until = end
-		}
+	} else if end := s.firstRefusal.Add(s.retryTime); end.Before(until) {
+		until = end
 	}
 	left := until.Sub(now)
 	if left <= 0 {

@@ -7,42 +7,47 @@ import (
 	"time"
 )
 
-// slowly refuses after a connect timeout, as a host does that is down.
-func slowly(connectTimeout time.Duration) func(context.Context) error {
-	return func(context.Context) error { time.Sleep(connectTimeout); return refused }
-}
-
-// A host that is down costs only the first messages their time while another
-// scanner works: no message of them ever retries for its whole retry time.
+// A host that is down costs one message its time while another scanner works: it is
+// out of rotation at once. Its prober tells when it has refused for the full retry
+// time; without one no message ever fails unasked, and so it never counts as dead.
 func TestRefusingScannerDiesWhileAnotherWorks(t *testing.T) {
 	for _, c := range []struct {
 		name               string
 		retryTime, maxWait time.Duration
-		messages           int // that the dead host delays
+		dead               time.Duration // 0: never
 	}{
-		{"defaults", retryTime, maxWait, 4}, // the first refusal comes at 10 s, the one of 30 s of refusing at 40 s
-		{"just not at the third", 20*time.Second + 1, maxWait, 4},
-		{"just at the third", 20 * time.Second, maxWait, 3},
-		{"a shorter longest wait", retryTime, 20 * time.Second, 3},
-		{"no retry time", 0, maxWait, 1},
-		{"no wait", retryTime, 0, 1},
+		{"defaults", retryTime, maxWait, retryTime},
+		{"a shorter longest wait", retryTime, 20 * time.Second, 20 * time.Second},
+		{"no retry time", 0, maxWait, 0},
+		{"no wait", retryTime, 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const connectTimeout = 10 * time.Second
-				f := [2]*fakeScanner{{do: slowly(connectTimeout)}, {do: always(nil)}}
+				const connectTimeout = 4 * time.Second
+				f := [2]*fakeScanner{{do: after(connectTimeout, refused)}, {do: always(nil)}}
 				r := newRig(c.retryTime, c.maxWait, f[:]...)
 				defer r.close()
-				for i := range 10 {
-					want := connectTimeout
-					if i >= c.messages {
-						want = 0
-					}
-					if cause, took, err := r.ask(t.Context()); cause != "" || took != want {
-						t.Errorf("message %d: %q (%v) after %v, want it after %v", i+1, cause, err, took, want)
-					}
+				if cause, took, err := r.ask(t.Context()); cause != "" || took != connectTimeout {
+					t.Errorf("first message: %q (%v) after %v", cause, err, took)
 				}
-				if n := len(r.logged.lines("level=ERROR", "scanner=unix:/scanner1")); n != 1 {
+				out := time.Now()
+				for time.Since(out) < time.Hour {
+					if cause, took, err := r.ask(t.Context()); cause != "" || took != 0 {
+						t.Fatalf("later message: %q (%v) after %v", cause, err, took)
+					}
+					silent := time.Since(out)
+					if r.isDead(0) && (c.dead == 0 || silent < c.dead) || !r.isDead(0) && c.dead > 0 && silent > c.dead+probeInterval {
+						t.Fatalf("dead after %v: %t", silent, r.isDead(0))
+					}
+					time.Sleep(500 * time.Millisecond)
+				}
+				if n, _ := f[0].asked(); n != 1 {
+					t.Errorf("asked %d times", n)
+				}
+				if n := len(r.logged.lines("level=WARN", "scanner=unix:/scanner1", "mail goes to the others")); n != 1 {
+					t.Errorf("%d warnings in the log: %s", n, r.logged)
+				}
+				if n := len(r.logged.lines("level=ERROR", "scanner=unix:/scanner1")); n != min(1, int(c.dead)) {
 					t.Errorf("%d errors in the log: %s", n, r.logged)
 				}
 			})
@@ -53,13 +58,14 @@ func TestRefusingScannerDiesWhileAnotherWorks(t *testing.T) {
 // A scanner that answers now and then does not die, however often it refuses.
 func TestAnswersKeepAScannerAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := 0
-		f := [2]*fakeScanner{{do: func(context.Context) error {
+		n, probes := 0, 0
+		refuses := func(context.Context) error {
 			if n++; n%10 == 0 {
 				return nil
 			}
 			return refused
-		}}, {do: always(nil)}}
+		}
+		f := [2]*fakeScanner{{do: refuses, up: func() bool { probes++; return probes%10 == 0 }}, {do: always(nil)}}
 		r := newRig(retryTime, maxWait, f[:]...)
 		defer r.close()
 		for range 100 {
@@ -108,17 +114,20 @@ func TestOldRefusalIsNoDeath(t *testing.T) {
 	})
 }
 
-// A scanner that nobody needs to ask is not buried for a refusal of long ago.
-func TestScannerThatIsNotAskedIsNotBuried(t *testing.T) {
+// Beside a scanner that works one refusal of long ago is no death: the prober finds
+// out that it is over.
+func TestOldRefusalBesideAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := [2]*fakeScanner{{do: inTurn(refused, nil)}, {do: always(refused)}}
+		f := [2]*fakeScanner{{do: always(nil)}, {do: always(refused), up: func() bool { return true }}}
 		r := newRig(retryTime, maxWait, f[:]...)
 		defer r.close()
-		r.ask(t.Context()) // both refuse once
-		time.Sleep(time.Hour)
-		r.ask(t.Context())
-		if r.list[1].isDead() {
-			t.Errorf("dead: %s", r.logged)
+		for range 3 {
+			r.ask(t.Context())
+			r.ask(t.Context())
+			time.Sleep(time.Hour)
+		}
+		if n := len(r.logged.lines("level=WARN", "scanner2")); n != 3 || r.isDead(1) {
+			t.Errorf("dead (%t): %s", r.isDead(1), r.logged)
 		}
 	})
 }
@@ -173,14 +182,14 @@ func TestDeathOfAllDoesNotShortenOthers(t *testing.T) {
 		go func() { cause, _, _ := r.ask(t.Context()); first <- cause }()
 		time.Sleep(15 * time.Second)
 		go func() { cause, _, _ := r.ask(t.Context()); second <- cause }()
-		if cause := <-first; cause != CauseUnavailable || !r.list[0].isDead() || !r.list[1].isDead() {
+		if cause := <-first; cause != CauseUnavailable || !r.isDead(0) || !r.isDead(1) {
 			t.Fatalf("the first: %q", cause)
 		}
 		f[1].change(always(nil), nil) // back, and the prober is no help
 		if cause := <-second; cause != "" {
 			t.Errorf("the second: %q", cause)
 		}
-		if !r.list[0].isDead() || r.list[1].isDead() {
+		if !r.isDead(0) || r.isDead(1) {
 			t.Error("the wrong scanner counts as dead")
 		}
 	})

@@ -27,6 +27,8 @@ type summary struct {
 	rule  string        // by which the message was not scanned
 	wait  time.Duration // for a slot and a scanner
 	scan  time.Duration // from the connect of the last try to its end
+
+	scanner string // of the last try, if there are several
 }
 
 // log writes the line: at Info what was sent to the MTA, the session's own answer
@@ -47,7 +49,7 @@ func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcom
 	if d := outcome.Sent.Disposition(); d != 0 {
 		verdict = d.String()
 	}
-	attrs := make([]slog.Attr, 0, 13)
+	attrs := make([]slog.Attr, 0, 14)
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
@@ -63,6 +65,7 @@ func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcom
 	if asked {
 		add("wait", seconds(s.wait))
 		add("scan", seconds(s.scan))
+		add("scanner", s.scanner)
 	}
 	client := env.Client.Address
 	if client == "" {

@@ -177,7 +177,7 @@ func (t *transaction) ask(ctx context.Context, log *slog.Logger) (*ampdp.Reply, 
 		log:      log,
 		wait:     f.opt.MaxWait - time.Since(waiting),
 	}
-	defer func() { t.summary.scan = s.took }()
+	defer func() { t.summary.scan, t.summary.scanner = s.took, s.asked }()
 	return s.do(ctx)
 }
 
