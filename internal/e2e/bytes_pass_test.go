@@ -52,8 +52,12 @@ func passAll(t *testing.T, p *lab.Pipeline, shapes []shape) []passage {
 // send sends the message and returns the last reply.
 func (s shape) send(t *testing.T, client *lab.Client, from string) lab.Reply {
 	t.Helper()
+	to := s.to
+	if to == "" {
+		to = user
+	}
 	if !s.asBDAT {
-		return send(t, client, from, []string{user}, s.raw)
+		return send(t, client, from, []string{to}, s.raw)
 	}
 	if !slices.Contains(client.Transcript, "S: 250-CHUNKING") && !slices.Contains(client.Transcript, "S: 250 CHUNKING") {
 		reply, err := client.Command("BDAT 0 LAST")
@@ -63,7 +67,7 @@ func (s shape) send(t *testing.T, client *lab.Client, from string) lab.Reply {
 		return reply
 	}
 	mustReply(t, client, "MAIL FROM:<"+from+"> BODY=8BITMIME", 250)
-	mustReply(t, client, "RCPT TO:<"+user+">", 250)
+	mustReply(t, client, "RCPT TO:<"+to+">", 250)
 	if err := client.Write(fmt.Appendf(nil, "BDAT %d LAST\r\n%s", len(s.raw), s.raw)); err != nil {
 		t.Fatal(err)
 	}

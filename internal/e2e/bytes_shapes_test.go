@@ -15,6 +15,7 @@ const milterChunkBytes = 65535
 type shape struct {
 	name string
 	raw  []byte // with CR LF, as the client sends it
+	to   string // recipient; user if empty
 
 	// asBDAT has it sent by BDAT (RFC 3030), which needs no line end at the end, to
 	// MTAs that know it.
