@@ -53,32 +53,30 @@ func TestRefusingScannerIsOutOfRotation(t *testing.T) {
 // who lost the same scanner do not ask for it in step.
 func TestProbeBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ends := make(map[time.Duration]bool)
-		for range 20 {
-			f := [2]*fakeScanner{{do: always(refused)}, {do: always(nil)}}
-			r := newRig(retryTime, maxWait, f[:]...)
-			defer r.close()
-			defer func() {
-				last := time.Duration(0)
-				want := minBackOff
-				for i, at := range f[0].probes {
-					if gap := at - last; gap < want/2 || gap > want {
-						t.Errorf("wait %d is %v, want %v to %v", i+1, gap, want/2, want)
-					}
-					last = at
-					want = min(2*want, probeInterval)
-				}
-				ends[last] = true
-			}()
-			go r.ask(t.Context())
+		const instances = 20
+		var lost [instances]*fakeScanner
+		var rigs [instances]*rig
+		for i := range rigs {
+			lost[i] = &fakeScanner{do: always(refused)}
+			rigs[i] = newRig(retryTime, maxWait, lost[i], &fakeScanner{do: always(nil)})
+			rigs[i].ask(t.Context())
 		}
-		synctest.Wait()
-		defer func() {
-			if len(ends) != 0 {
-				t.Error("evaluated too early")
-			}
-		}()
 		time.Sleep(2 * time.Minute)
+		lastProbes := make(map[time.Duration]bool)
+		for i, r := range rigs {
+			r.close()
+			last, want := time.Duration(0), minBackOff
+			for n, at := range lost[i].probes {
+				if gap := at - last; gap < want/2 || gap > want {
+					t.Errorf("wait %d is %v, want %v to %v", n+1, gap, want/2, want)
+				}
+				last, want = at, min(2*want, probeInterval)
+			}
+			lastProbes[last] = true
+		}
+		if len(lastProbes) != instances {
+			t.Errorf("%d instances probed at %d times", instances, len(lastProbes))
+		}
 	})
 }
 
