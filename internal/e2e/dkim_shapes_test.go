@@ -18,10 +18,10 @@ func usualAnd(more ...string) []string { return append(slices.Clone(usual), more
 // signedShape is a message and its signatures.
 type signedShape struct {
 	name     string
-	header   string // before the usual fields
-	subject  string // the field without its CR LF; "Subject: " and the name if empty
+	header   string   // before the usual fields
+	subject  string   // the field without its CR LF; "Subject: " and the name if empty
 	replace  []string // in the header: old, new, …
-	body     string // "A line.\r\n" if empty; see noBody
+	body     string   // "A line.\r\n" if empty; see noBody
 	noBody   bool
 	to       string // user if empty
 	signings []signing
