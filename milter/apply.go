@@ -14,6 +14,7 @@ var (
 	errPanic      = errors.New("panic")
 	errNotOffered = errors.New("the MTA does not offer it")
 	errNotAPath   = errors.New("not a path: it has a control byte")
+	errOddPath    = errors.New("more than a path: the MTA may not find the recipient, and deliver")
 )
 
 // apply writes the changes in their order. Header changes that the MTA does not
@@ -66,6 +67,9 @@ func (s *session) applyOne(m gomilter.Modifier, change Change) error {
 	case DeleteRecipient:
 		if err := checkPath(c.Recipient); err != nil {
 			return err
+		}
+		if !c.Recipient.isPlain() {
+			return errOddPath
 		}
 		return m.DeleteRecipient(c.Recipient.String())
 	case Quarantine:

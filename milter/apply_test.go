@@ -131,14 +131,49 @@ func TestNotSendable(t *testing.T) {
 	}
 }
 
-// TestValueLimit: the largest value that a packet holds is sent.
+// TestValueLimit: the largest value that a packet holds is sent whole; a larger one
+// is a tempfail, and nothing of it is sent. To fold it would make it no shorter.
 func TestValueLimit(t *testing.T) {
-	// 65,535 bytes of data: the name with its NUL, the leading space, the value, NUL.
-	fits := 65535 - len("X\x00") - len(" ") - len("\x00")
-	for n, want := range map[int]byte{fits - 1: 'a', fits: 'a', fits + 1: 'y'} {
-		a, _, _ := answerTo(t, miltertest.Sendmail817, Accept(AddHeader{"X", strings.Repeat("v", n)}))
-		if a.Code != want {
-			t.Errorf("value of %d bytes: %q, want %q", n, a.Code, want)
+	// 65,535 bytes of data: perhaps an index, the name with its NUL, perhaps the
+	// leading space, the value, NUL.
+	const packet = 65535
+	noLeadSpc := miltertest.Sendmail817
+	noLeadSpc.Protocol &^= miltertest.HdrLeadSpc
+	fill := func(n int) string { return strings.Repeat("v", n) }
+	folded := func(n int) string {
+		v := strings.Repeat(fill(70)+"\n\t", n/72)
+		return v + fill(n-len(v))
+	}
+	for name, c := range map[string]struct {
+		o      miltertest.Offer
+		index  string // its bytes
+		space  string
+		change func(n int) Change
+	}{
+		"add":                   {miltertest.Sendmail817, "", " ", func(n int) Change { return AddHeader{"X", fill(n)} }},
+		"add, folded":           {miltertest.Sendmail817, "", " ", func(n int) Change { return AddHeader{"X", folded(n)} }},
+		"add, no leading space": {noLeadSpc, "", "", func(n int) Change { return AddHeader{"X", fill(n)} }},
+		"insert":                {miltertest.Postfix37, "\x00\x00\x00\x01", " ", func(n int) Change { return InsertHeader{1, "X", fill(n)} }},
+		"change":                {miltertest.Postfix37, "\x00\x00\x00\x01", " ", func(n int) Change { return ChangeHeader{1, "X", fill(n)} }},
+		"change, folded":        {miltertest.Sendmail817, "\x00\x00\x00\x01", " ", func(n int) Change { return ChangeHeader{1, "X", folded(n)} }},
+		"insert, old MTA":       {miltertest.Version2, "\x00\x00\x00\x01", "", func(n int) Change { return InsertHeader{1, "X", fill(n)} }},
+	} {
+		fits := packet - len(c.index+"X\x00"+c.space+"\x00")
+		for n, want := range map[int]byte{fits - 1: 'a', fits: 'a', fits + 1: 'y'} {
+			a, _, o := answerTo(t, c.o, Accept(AddHeader{"X-Before", "v"}, c.change(n), AddHeader{"X-After", "v"}))
+			if a.Code != want {
+				t.Errorf("%s, value of %d bytes: %q, want %q", name, n, a.Code, want)
+			}
+			changes := 3
+			if want == 'y' {
+				changes = 0
+			}
+			if len(a.Changes) != changes || (o.Err == nil) != (want == 'a') {
+				t.Errorf("%s, value of %d bytes: %d changes, %v", name, n, len(a.Changes), o.Err)
+			}
+			if want == 'a' && !strings.Contains(a.Changes[1], strings.Repeat("v", 70)) {
+				t.Errorf("%s, value of %d bytes: %.100s", name, n, a.Changes[1])
+			}
 		}
 	}
 }
@@ -198,19 +233,5 @@ func TestSMTPReply(t *testing.T) {
 			}()
 			wrong()
 		}()
-	}
-}
-
-func TestPaths(t *testing.T) {
-	for in, want := range map[string]string{
-		"<a@b>": "<a@b>", "a@b": "<a@b>", "": "<>", "<>": "<>", "<a": "<<a>", "a>": "<a>>", "<": "<<>",
-		`<"a b"@c>`: `<"a b"@c>`, "<ä@ö>": "<ä@ö>", "@r:a@b": "<@r:a@b>",
-	} {
-		if got := NewPath(in).String(); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-	if !(Path{}).IsZero() || NullSender.IsZero() || NewPath("") != NullSender {
-		t.Error("null sender and no path are not the same")
 	}
 }

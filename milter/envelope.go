@@ -1,7 +1,5 @@
 package milter
 
-import "strings"
-
 // Envelope is what the MTA said about a message before its content.
 type Envelope struct {
 	Client     Client
@@ -13,6 +11,9 @@ type Envelope struct {
 	QueueID    string // macro {i}, unchecked bytes of the MTA; empty if not told
 	Sender     Path   // reverse-path
 	Recipients []Path // forward-paths, in the order of the RCPT commands
+	// UTF8 says that the message may hold UTF-8 in addresses and header: MAIL had the
+	// keyword SMTPUTF8 (RFC 6531).
+	UTF8 bool
 	// CanQuarantine says that the MTA offers a quarantine of its own
 	// (SMFIF_QUARANTINE): without it a Quarantine change cannot be made.
 	CanQuarantine bool
@@ -45,29 +46,3 @@ type Auth struct {
 	Authen string // macro {auth_authen}: the user
 	SSF    string // macro {auth_ssf}: bits of the security layer
 }
-
-// Path is a reverse-path or forward-path (RFC 5321 section 4.1.2) as the MTA
-// accepted it, always with its angle brackets. The zero value is no path at all;
-// the null sender is [NullSender].
-type Path struct{ text string }
-
-// NullSender is the reverse-path of bounces and other mail that must not be
-// answered: <>.
-var NullSender = Path{"<>"}
-
-// NewPath makes a path of what the MTA passed as the argument of MAIL or RCPT.
-// It refuses nothing, for the MTA has accepted it already; it only adds brackets
-// where they are missing (sendmail passes arguments as they were typed, Postfix
-// passes those of local mail without brackets).
-func NewPath(arg string) Path {
-	if strings.HasPrefix(arg, "<") && strings.HasSuffix(arg, ">") && len(arg) > 1 {
-		return Path{arg}
-	}
-	return Path{"<" + arg + ">"}
-}
-
-// String returns the path with its angle brackets; the zero Path is "".
-func (p Path) String() string { return p.text }
-
-// IsZero reports whether p is no path at all.
-func (p Path) IsZero() bool { return p.text == "" }

@@ -317,43 +317,6 @@ func TestSeveralMessages(t *testing.T) {
 	}
 }
 
-// TestFactsLast checks what lasts for the connection and what for one message.
-func TestFactsLast(t *testing.T) {
-	b := startServer(t, &testHandler{}, quickTimes())
-	m := b.mta(t, miltertest.Sendmail817)
-	if err := m.Greet(); err != nil {
-		t.Fatal(err)
-	}
-	m.Macros('H', "{tls_version}", "TLSv1.3", "{cipher}", "X", "{cipher_bits}", "256", "{verify}", "NO")
-	m.Helo("after-tls.example.net")
-	send := func(auth bool) *Envelope {
-		kv := []string{"i", "ID", "r", "ESMTPS"}
-		if auth {
-			kv = append(kv, "{auth_type}", "PLAIN", "{auth_authen}", "user", "{auth_ssf}", "0")
-		}
-		m.Macros('M', kv...)
-		m.Mail("<a@x>")
-		m.Rcpt("b@y")
-		m.Data()
-		a, err := m.EOM()
-		mustAnswer(t, a, err, "accept")
-		m.Abort()
-		return b.handler.transaction(t, b.handler.count()-1).env
-	}
-	first, second := send(true), send(false)
-	if first.Auth != (Auth{"PLAIN", "user", "0"}) || second.Auth != (Auth{}) {
-		t.Errorf("auth of the first %+v, of the second %+v", first.Auth, second.Auth)
-	}
-	for _, env := range []*Envelope{first, second} {
-		if env.TLS != (TLS{"TLSv1.3", "X", "256", "NO"}) || env.Client.Helo != "after-tls.example.net" || env.Protocol != "ESMTPS" {
-			t.Errorf("TLS %+v helo %q protocol %q", env.TLS, env.Client.Helo, env.Protocol)
-		}
-		if env.Recipients[0].String() != "<b@y>" {
-			t.Errorf("recipient %q: missing brackets are not added", env.Recipients[0])
-		}
-	}
-}
-
 // TestLateQueueID: Postfix sends the queue id at DATA, or only at the end.
 func TestLateQueueID(t *testing.T) {
 	for _, stage := range []byte{'T', 'N', 'E'} {
@@ -378,39 +341,6 @@ func TestLateQueueID(t *testing.T) {
 		if tx.env.QueueID != "LATE" || tx.env.Sender != NullSender {
 			t.Errorf("id told at %q: %+v", stage, tx.env)
 		}
-	}
-}
-
-func TestClientIdentity(t *testing.T) {
-	for _, c := range []struct {
-		name, host string
-		family     byte
-		address    string
-		macros     []string
-		want       Client
-	}{
-		{"ipv4", "h.example", '4', "192.0.2.9", nil, Client{Name: "h.example", Address: "192.0.2.9"}},
-		{"ipv6", "h.example", '6', "IPv6:2001:db8::1", nil, Client{Name: "h.example", Address: "2001:db8::1"}},
-		{"ipv6 bare", "h.example", '6', "2001:DB8:0::1", nil, Client{Name: "h.example", Address: "2001:db8::1"}},
-		{"mapped", "h.example", '6', "::ffff:192.0.2.1", nil, Client{Name: "h.example", Address: "192.0.2.1"}},
-		{"local", "localhost", 'U', "", nil, Client{Name: "localhost"}},
-		{"unix", "localhost", 'L', "/run/x", nil, Client{Name: "localhost"}},
-		{"bracketed", "[192.0.2.9]", '4', "192.0.2.9", []string{"{client_name}", "[192.0.2.9]"}, Client{Name: "unknown", Address: "192.0.2.9"}},
-		{"forged", "liar.example", '4', "192.0.2.9", []string{"{client_name}", "liar.example", "{client_resolve}", "FORGED"}, Client{Name: "unknown", Address: "192.0.2.9"}},
-		{"postfix unknown", "unknown", '4', "192.0.2.9", []string{"{client_name}", "unknown"}, Client{Name: "unknown", Address: "192.0.2.9"}},
-		{"port by macro", "h.example", '4', "192.0.2.9", []string{"{client_port}", "4711"}, Client{Name: "h.example", Address: "192.0.2.9", Port: 4711}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			b := startServer(t, &testHandler{}, quickTimes())
-			m := b.mta(t, miltertest.Sendmail817)
-			m.Macros('C', c.macros...)
-			m.Connect(c.host, c.family, 0, c.address)
-			a, err := m.SendMessage(plainMessage)
-			mustAnswer(t, a, err, "accept")
-			if got := b.handler.transaction(t, 0).env.Client; got != c.want {
-				t.Errorf("got  %+v\nwant %+v", got, c.want)
-			}
-		})
 	}
 }
 

@@ -115,6 +115,9 @@ func (s *session) Connect(host, family string, port uint16, addr string, m gomil
 	})
 }
 
+// unknownClient is Postfix's word for a client whose name it cannot verify.
+const unknownClient = "unknown"
+
 // verifiedName returns the client's name as far as the MTA vouches for it.
 func verifiedName(host, clientName, resolve string) string {
 	name := clientName
@@ -122,7 +125,10 @@ func verifiedName(host, clientName, resolve string) string {
 		name = host
 	}
 	if name == "" || strings.HasPrefix(name, "[") || (resolve != "" && resolve != "OK") {
-		return "unknown"
+		return unknownClient
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return unknownClient
 	}
 	return name
 }
@@ -158,7 +164,7 @@ func tlsFacts(m gomilter.Modifier) TLS {
 
 // MailFrom begins an envelope. The library has cut the brackets off its from; the
 // guard has the argument as it was sent.
-func (s *session) MailFrom(_, _ string, m gomilter.Modifier) (*gomilter.Response, error) {
+func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("mail", func() {
 		s.reset(ErrAborted)
 		if t := tlsFacts(m); t.Version != "" {
@@ -174,11 +180,23 @@ func (s *session) MailFrom(_, _ string, m gomilter.Modifier) (*gomilter.Response
 			Protocol: macro(m, "r"),
 			QueueID:  macro(m, "i"),
 			Sender:   NewPath(s.g.argument),
+			UTF8:     hasKeyword(args, "SMTPUTF8"),
 
 			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
 		}
 		s.size = len(s.g.argument)
 	})
+}
+
+// hasKeyword reports whether a keyword without a value is among ESMTP arguments,
+// which are separated by spaces (RFC 5321 section 4.1.2: in any case).
+func hasKeyword(args, keyword string) bool {
+	for arg := range strings.FieldsSeq(args) {
+		if strings.EqualFold(arg, keyword) {
+			return true
+		}
+	}
+	return false
 }
 
 // RcptTo adds a recipient.

@@ -34,9 +34,9 @@ type editMapper struct {
 func (m *editMapper) edit(edit ampdp.Edit) {
 	switch e := edit.(type) {
 	case ampdp.DeleteRecipient:
-		m.add(milter.DeleteRecipient{Recipient: milter.NewPath(e.Address)})
+		m.add(milter.DeleteRecipient{Recipient: milter.PathOf(e.Address)})
 	case ampdp.AddRecipient:
-		m.add(milter.AddRecipient{Recipient: milter.NewPath(e.Address)})
+		m.add(milter.AddRecipient{Recipient: milter.PathOf(e.Address)})
 	case ampdp.DeleteHeader:
 		m.deleteHeader(e)
 	case ampdp.ChangeHeader:

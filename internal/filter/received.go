@@ -39,11 +39,7 @@ func receivedField(env *milter.Envelope, hostname string, now time.Time) string 
 		b.WriteString("Received: (from unknown@localhost)")
 	}
 	if authenticated(env) {
-		bits := env.Auth.SSF
-		if !isNumber(bits) {
-			bits = "0"
-		}
-		b.WriteString("\n\t(authenticated bits=" + bits + ")")
+		b.WriteString("\n\t(authenticated" + authBits(env.Auth) + ")")
 	}
 	b.WriteString("\n\tby " + byName(env, hostname) + " (amavis-milter) with " + protocol(env))
 	if id := token(env.QueueID); id != "" {
@@ -51,6 +47,15 @@ func receivedField(env *milter.Envelope, hostname string, now time.Time) string 
 	}
 	b.WriteString(tlsComment(env.TLS) + ";\n\t" + now.Format(time.RFC1123Z) + "\n")
 	return b.String()
+}
+
+// authBits returns the strength of the security layer; nothing where the MTA does
+// not tell it, as Postfix does not.
+func authBits(a milter.Auth) string {
+	if !isNumber(a.SSF) {
+		return ""
+	}
+	return " bits=" + a.SSF
 }
 
 // clientAddr returns the address of the SMTP client; ok is false for a local one.
@@ -107,14 +112,23 @@ func byName(env *milter.Envelope, hostname string) string {
 	return "localhost"
 }
 
-// protocol returns the protocol as the MTA names it. Postfix does not; then it is
-// put together as RFC 3848 says.
+// protocol returns the protocol of the message as the MTA names it. Postfix does
+// not; then it is put together as RFC 3848 and RFC 6531 section 4.3 say, and as
+// Postfix does for its own Received field. Whether the client said HELO or EHLO is
+// not told: who said neither speaks SMTP, everybody else counts as ESMTP.
 func protocol(env *milter.Envelope) string {
 	p := env.Protocol
 	if p != "" && len(p) <= maxToken && !strings.ContainsFunc(p, notProtocol) {
 		return p
 	}
-	p = "ESMTP"
+	switch {
+	case env.UTF8:
+		p = "UTF8SMTP"
+	case env.Client.Helo == "" && !encrypted(env.TLS) && !authenticated(env):
+		p = "SMTP"
+	default:
+		p = "ESMTP"
+	}
 	if encrypted(env.TLS) {
 		p += "S"
 	}

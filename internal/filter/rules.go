@@ -71,7 +71,9 @@ func (m Match) fits(env *milter.Envelope, size int64) bool {
 		return m.DaemonName != "" && m.DaemonName == env.DaemonName
 	case MatchLocal:
 		addr, ok := clientAddr(env)
-		return !ok || addr.IsLoopback()
+		// Postfix has an "unknown" client without an address where a proxy kept it to
+		// itself (XCLIENT); who submits without SMTP is "localhost" to both MTAs.
+		return addr.IsLoopback() || !ok && clientName(env) != unknownName
 	case MatchSize:
 		return m.Bytes >= 0 && size > m.Bytes
 	}

@@ -44,6 +44,7 @@ func TestMatch(t *testing.T) {
 	from := func(address string) milter.Envelope {
 		return milter.Envelope{Client: milter.Client{Name: "unknown", Address: address}}
 	}
+	submitted := milter.Envelope{Client: milter.Client{Name: "localhost"}}
 	const yes, no = true, false
 	for _, c := range []struct {
 		name  string
@@ -88,7 +89,9 @@ func TestMatch(t *testing.T) {
 		{"no listener told", daemon("MSA"), milter.Envelope{Hostname: "MSA"}, no},
 		{"no listener told, none asked for", daemon(""), milter.Envelope{}, no},
 
-		{"submitted without SMTP", matchLocal, from(""), yes},
+		{"submitted without SMTP", matchLocal, submitted, yes},
+		{"a proxy keeps the address to itself", matchLocal, from(""), no},
+		{"nothing is told", matchLocal, milter.Envelope{}, no},
 		{"loopback", matchLocal, from("127.0.0.1"), yes},
 		{"another loopback", matchLocal, from("127.255.255.255"), yes},
 		{"no loopback", matchLocal, from("128.0.0.0"), no},

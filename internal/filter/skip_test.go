@@ -182,7 +182,7 @@ func TestSkipNotBeyondTheHeaderLimit(t *testing.T) {
 func TestSkippedMessageAborted(t *testing.T) {
 	b := skipBench(t, matchLocal)
 	env := testEnvelope()
-	env.Client.Address = ""
+	env.Client = milter.Client{Helo: "localhost", Name: "localhost"}
 	tx := b.Begin(env)
 	send(tx)
 	tx.End(milter.Outcome{Err: milter.ErrAborted})
