@@ -67,7 +67,7 @@ func verifyAll(t *testing.T, key *signer, passages []passage) []verified {
 		if err != nil {
 			t.Fatalf("%s: %v", passed.shape.name, err)
 		}
-		mustBeEdited(t, passed.shape.name, d)
+		mustBeEdited(t, passed, d)
 		messages = append(messages, crlf(passed.exchanges[0].Spooled), crlf(bare), d.Raw,
 			otherByte(d.Raw), insertAfter(d.Raw, "\r\ndate:", " "), insertAfter(d.Raw, "<someone", "s"))
 	}
@@ -119,9 +119,14 @@ func (v verified) check(t *testing.T) bool {
 	return ok
 }
 
-// mustBeEdited fails unless the message bears amavisd's fields and our own.
-func mustBeEdited(t *testing.T, name string, d *lab.Delivery) {
+// mustBeEdited fails unless the message bears amavisd's fields, as amavisd sent
+// them, and our own.
+func mustBeEdited(t *testing.T, passed passage, d *lab.Delivery) {
 	t.Helper()
+	name := passed.shape.name
+	if edits, folded, err := editsDelivered(passed.exchanges[0], d); err != nil || edits < 4 || folded < 1 {
+		t.Errorf("%s: %d edits of amavisd, %d of them folded: %v; want 4 or more, one folded", name, edits, folded, err)
+	}
 	for field, want := range map[string]int{"X-Spam-Status": 1, "X-Virus-Scanned": 1, "X-Amavis-Milter-Unscanned": 0} {
 		if n := len(d.Values(field)); n != want {
 			t.Errorf("%s: delivered with %d fields %s, want %d", name, n, field, want)
