@@ -1,12 +1,17 @@
 package main
 
 import (
+	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/internal/config"
 	"github.com/amavis-milter/amavis-milter/internal/daemon"
 	"github.com/amavis-milter/amavis-milter/internal/filter"
@@ -45,6 +50,59 @@ func TestIDsAgree(t *testing.T) {
 		gid, groupErr := daemon.LookupGID(text)
 		if (parsed == nil) != want || (userErr == nil) != want || (groupErr == nil) != want || want && (uint64(uid) != id || uint64(gid) != id) {
 			t.Errorf("%s: the command line says %v, LookupUID %d, %v, LookupGID %d, %v", text, parsed, uid, userErr, gid, groupErr)
+		}
+	}
+}
+
+// TestPolicyBankNamesAgree: what the command line takes for the name of a policy bank
+// can be sent, and nothing else can.
+func TestPolicyBankNamesAgree(t *testing.T) {
+	names := []string{"", "A", "a b", " a", "a ", " ", "\xa0", "a\u2028b", "\xff", "A=B", "a;b", "%41", `"A"`, "MYNETS\r", strings.Repeat("x", 5000)}
+	for b := range 256 { // no argument of a process has a NUL, but Parse does not know
+		names = append(names, string([]byte{'a', byte(b), 'b'}), string([]byte{byte(b)}), string([]byte{'a', byte(b)}))
+	}
+	for _, name := range names {
+		cfg, err := config.Parse([]string{"amavis-milter", "-w", "/", "--policy-bank", "auth=" + name}, plainEnv())
+		if (err == nil) != ampdp.ValidPolicyBank(name) {
+			t.Errorf("%q: the command line says %v, ValidPolicyBank %v", name, err, ampdp.ValidPolicyBank(name))
+		}
+		if err == nil && (len(cfg.PolicyBanks) != 1 || cfg.PolicyBanks[0].Name != name) {
+			t.Errorf("%q: got %q", name, cfg.PolicyBanks)
+		}
+	}
+}
+
+// TestMatchesAgree: each kind of match has the same word in both packages, and is
+// shown alike.
+func TestMatchesAgree(t *testing.T) {
+	args := []string{"amavis-milter", "-w", "/", "--policy-bank", "ALL"}
+	kinds := map[filter.MatchKind]string{
+		filter.MatchNetwork: "192.0.2.0/24", filter.MatchAuth: "auth", filter.MatchTLS: "tls",
+		filter.MatchDaemon: "daemon:MSA", filter.MatchLocal: "local", filter.MatchSize: "size>10",
+	}
+	for _, text := range kinds {
+		args = append(args, "--skip", text)
+	}
+	cfg, err := config.Parse(args, plainEnv())
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := filterOptions(cfg, nil, slog.New(slog.DiscardHandler))
+	for _, m := range opt.Skips {
+		if kinds[m.Kind] != m.String() {
+			t.Errorf("%q is shown as %q, and typed as %q", m.Kind, m, kinds[m.Kind])
+		}
+	}
+	if len(opt.Skips) != len(kinds) || !reflect.DeepEqual(opt.PolicyBanks, []filter.PolicyBank{{Name: "ALL"}}) {
+		t.Errorf("got %v, %v", opt.Skips, opt.PolicyBanks)
+	}
+	want := []filter.Match{
+		{Kind: filter.MatchNetwork, Network: netip.MustParsePrefix("192.0.2.0/24")}, {Kind: filter.MatchDaemon, DaemonName: "MSA"},
+		{Kind: filter.MatchSize, Bytes: 10},
+	}
+	for _, m := range want {
+		if !slices.Contains(opt.Skips, m) {
+			t.Errorf("%+v is missing in %+v", m, opt.Skips)
 		}
 	}
 }

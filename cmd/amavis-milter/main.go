@@ -1,6 +1,7 @@
 // Command amavis-milter lets amavisd scan the mail of sendmail or Postfix: it
 // speaks the milter protocol with the MTA and AM.PDP with amavisd. See
-// amavis-milter(8).
+// amavis-milter(8). Called by the name amavisd-milter it has that program's letters
+// and defaults.
 //
 // This package only joins the others; what they do is theirs.
 package main
@@ -42,18 +43,18 @@ func run(argv []string, stdout, stderr io.Writer) int {
 	if parent != nil {
 		parent.Fail(err)
 	} else {
-		explain(stderr, err)
+		explain(stderr, config.Program(argv), err)
 	}
 	return daemon.ExitCode(err)
 }
 
-// explain prints an error, each of its lines as one of ours.
-func explain(stderr io.Writer, err error) {
+// explain prints an error, each of its lines as one of the program.
+func explain(stderr io.Writer, program string, err error) {
 	for line := range strings.Lines(err.Error() + "\n") {
-		fmt.Fprint(stderr, "amavis-milter: ", line)
+		fmt.Fprint(stderr, program, ": ", line)
 	}
 	if daemon.ExitCode(err) == daemon.ExitUsage {
-		fmt.Fprintln(stderr, "Try 'amavis-milter --help'.")
+		fmt.Fprintf(stderr, "Try '%s --help'.\n", program)
 	}
 }
 

@@ -43,7 +43,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	}
 	warnOfFewFiles(log)
 
-	place, err := takePlace(cfg)
+	place, err := takePlace(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -91,7 +91,7 @@ func openLog(cfg *config.Config, stderr io.Writer) (*slog.Logger, func()) {
 	if cfg.LogTarget == config.TargetStderr {
 		return slog.New(logging.NewStderr(stderr, cfg.LogLevel)), func() {}
 	}
-	syslog := logging.NewSyslog("amavis-milter", os.Getpid(), cfg.LogLevel)
+	syslog := logging.NewSyslog(cfg.Program(), os.Getpid(), cfg.LogLevel)
 	return slog.New(syslog), func() { _ = syslog.Close() } // nothing could be done about it
 }
 
@@ -113,7 +113,7 @@ type place struct {
 // takePlace listens and writes the pid file as the user who started us, and
 // becomes the one to run as. The socket belongs to the latter, unless options say
 // otherwise; the pid file does not, see daemon.WritePIDFile.
-func takePlace(cfg *config.Config) (p *place, err error) {
+func takePlace(cfg *config.Config, log *slog.Logger) (p *place, err error) {
 	listen := daemon.ListenConfig{
 		Network: cfg.Socket.Network, Address: cfg.Socket.Address, Backlog: cfg.Backlog,
 		Mode: cfg.SocketMode, OwnerUID: -1, GroupGID: -1,
@@ -143,9 +143,7 @@ func takePlace(cfg *config.Config) (p *place, err error) {
 	if p.listener, err = daemon.Listen(listen); err != nil {
 		return nil, err
 	}
-	if cfg.PIDFile != "" {
-		p.pidFile, err = daemon.WritePIDFile(cfg.PIDFile)
-	}
+	p.pidFile, err = writePIDFile(cfg, log)
 	if err == nil && account != nil {
 		err = daemon.DropPrivileges(account)
 	}
@@ -156,6 +154,21 @@ func takePlace(cfg *config.Config) (p *place, err error) {
 		return nil, errors.Join(err, p.give())
 	}
 	return p, nil
+}
+
+// writePIDFile writes the pid file, if there is to be one. One that nobody asked for
+// is no reason not to serve: whoever runs us by hand, or beside another instance,
+// need not know of it.
+func writePIDFile(cfg *config.Config, log *slog.Logger) (*daemon.PIDFile, error) {
+	if cfg.PIDFile == "" {
+		return nil, nil
+	}
+	file, err := daemon.WritePIDFile(cfg.PIDFile)
+	if err != nil && cfg.PIDFileOptional {
+		log.Warn("there is no pid file: init scripts will not find this process", "error", err)
+		return nil, nil
+	}
+	return file, err
 }
 
 // give gives everything back.
@@ -187,20 +200,39 @@ func filterOptions(cfg *config.Config, store *spool.Spool, log *slog.Logger) fil
 	for cause, action := range cfg.OnFailure {
 		onFailure[filter.Cause(cause)] = filter.Action(action)
 	}
+	var banks []filter.PolicyBank
+	for _, b := range cfg.PolicyBanks {
+		banks = append(banks, filter.PolicyBank{Match: filterMatch(b.Match), Name: b.Name})
+	}
+	var skips []filter.Match
+	for _, m := range cfg.Skips {
+		skips = append(skips, filterMatch(m))
+	}
 	return filter.Options{
 		Spool: store, Scanners: scanners,
 		MaxConns: cfg.MaxConns, MaxWait: cfg.MaxWait, RetryTime: cfg.RetryTime, Deadline: cfg.Deadline,
 		OnFailure: onFailure, XHeader: filter.HeaderField(cfg.XHeader),
-		DaemonPolicyBank: cfg.DaemonPolicyBank, DeliveryCareOf: cfg.DeliveryCareOf,
+		DaemonPolicyBank: cfg.DaemonPolicyBank, PolicyBanks: banks, Skips: skips, DeliveryCareOf: cfg.DeliveryCareOf,
 		Hostname: hostname, Log: log,
 	}
 }
 
-// logStart says who serves, where, and within which bounds.
+// filterMatch is a match in the words of the filter, which are the same.
+func filterMatch(m config.Match) filter.Match {
+	return filter.Match{Kind: filter.MatchKind(m.Kind), Network: m.Network, DaemonName: m.DaemonName, Bytes: m.Bytes}
+}
+
+// logStart says who serves, where, by which rules and within which bounds.
 func logStart(cfg *config.Config, log *slog.Logger) {
 	attrs := []any{"version", config.Version(), "socket", cfg.Socket.String()}
 	for _, s := range cfg.Amavisd {
 		attrs = append(attrs, "amavisd", s.String())
+	}
+	for _, b := range cfg.PolicyBanks {
+		attrs = append(attrs, "policy_bank", b.String())
+	}
+	for _, m := range cfg.Skips {
+		attrs = append(attrs, "skip", m.String())
 	}
 	log.Info("serving", append(attrs, "work_dir", cfg.WorkDir, "max_conns", cfg.MaxConns, "max_wait", cfg.MaxWait,
 		"amavisd_timeout", cfg.AmavisdTimeout, "deadline", cfg.Deadline, "retry_time", cfg.RetryTime, "timeout", cfg.Timeout)...)

@@ -13,21 +13,29 @@ func (d *draft) combine() {
 	d.combinePolicies()
 	d.combineTimes()
 
+	d.combineRules()
+
 	if d.noXHeader {
 		if d.given["x-header"] {
-			d.misuse("-x/--no-x-header and --x-header contradict each other: write one of them")
+			d.contradiction("no-x-header", "x-header")
 		}
 		d.XHeader = Header{}
 	}
 	if len(d.amavisd) > 0 {
 		d.combineScanners()
 	}
+	d.PIDFileOptional = d.PIDFile != "" && !d.given["pid-file"]
+}
+
+// contradiction notes two options of which only one can hold.
+func (d *draft) contradiction(one, other string) {
+	d.misuse("%s and %s contradict each other: write one of them", d.dialect.names(one), d.dialect.names(other))
 }
 
 // combineScanners takes each scanner once.
 func (d *draft) combineScanners() {
 	if len(d.amavisd) > maxScanners {
-		d.misuse("-S/--amavisd-socket is given %d times: write it at most %d times", len(d.amavisd), maxScanners)
+		d.misuse("%s is given %d times: write it at most %d times", d.dialect.names("amavisd-socket"), len(d.amavisd), maxScanners)
 		return
 	}
 	d.Amavisd = nil
@@ -40,7 +48,7 @@ func (d *draft) combineScanners() {
 func (d *draft) addScanner(s Socket) {
 	for _, earlier := range d.Amavisd {
 		if earlier.sameAs(s, d.env) {
-			d.warn("-S/--amavisd-socket: %q is given twice: the second is left out", s.String())
+			d.warn("%s: %q is given twice: the second is left out", d.dialect.names("amavisd-socket"), s.String())
 			return
 		}
 	}
@@ -49,13 +57,13 @@ func (d *draft) addScanner(s Socket) {
 
 func (d *draft) combineService() {
 	if d.daemonize && d.Foreground {
-		d.misuse("-D/--daemonize and -f/--foreground contradict each other: write one of them")
+		d.contradiction("daemonize", "foreground")
 	}
 	if d.daemonize && d.debug {
-		d.misuse("-D/--daemonize and -d/--debug contradict each other: write one of them")
+		d.contradiction("daemonize", "debug")
 	}
 	d.Foreground = d.Foreground || d.debug
-	if d.verbose || d.debug {
+	if d.verbose || d.debug || d.debugLevel > 0 {
 		d.LogLevel = slog.LevelDebug
 	}
 	switch {
@@ -64,13 +72,13 @@ func (d *draft) combineService() {
 	case d.LogTarget == TargetDefault:
 		d.LogTarget = TargetSyslog
 	case d.LogTarget == TargetStderr && !d.Foreground:
-		d.misuse("--log-target stderr: a daemon has no stderr: write -f as well, or --log-target syslog")
+		d.misuse("--log-target stderr: a daemon has no stderr: write %s as well, or --log-target syslog", d.dialect.short("foreground"))
 	}
 }
 
 func (d *draft) combineSocket() {
 	if d.socketGroup != "" && d.ownerGroup != "" && d.socketGroup != d.ownerGroup {
-		d.misuse("-g/--group %s and --socket-owner with group %s contradict each other: write the group once", d.socketGroup, d.ownerGroup)
+		d.misuse("%s %s and --socket-owner with group %s contradict each other: write the group once", d.dialect.names("group"), d.socketGroup, d.ownerGroup)
 	}
 	d.SocketGroup = d.ownerGroup
 	if d.socketGroup != "" {

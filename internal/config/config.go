@@ -76,6 +76,11 @@ type Config struct {
 	XHeader Header
 	// DaemonPolicyBank asks for the name of the MTA's listener as a policy bank.
 	DaemonPolicyBank bool
+	// PolicyBanks are asked for in this order, after those that the program asks for
+	// by itself; Match is never of kind MatchSize.
+	PolicyBanks []PolicyBank
+	// Skips say which messages pass unscanned; none is of kind MatchAll.
+	Skips []Match
 	// DeliveryCareOf is "client" or "server" (README.protocol "delivery_care_of").
 	DeliveryCareOf string
 	// OnFailure holds the action for each cause in [Causes].
@@ -87,6 +92,9 @@ type Config struct {
 	User string
 	// PIDFile is an absolute path; empty means none.
 	PIDFile string
+	// PIDFileOptional says that nobody has asked for PIDFile: that it cannot be
+	// written is worth a warning, but no reason not to serve.
+	PIDFileOptional bool
 
 	// LogLevel is the least level that is logged.
 	LogLevel slog.Level
@@ -101,6 +109,14 @@ type Config struct {
 // Header is one header field.
 type Header struct{ Name, Value string }
 
+// String returns the field as it is typed, "none" for the zero Header.
+func (h Header) String() string {
+	if h == (Header{}) {
+		return "none"
+	}
+	return h.Name + ": " + h.Value
+}
+
 // LogTarget is where the log goes.
 type LogTarget string
 
@@ -111,7 +127,11 @@ const (
 	TargetStderr  LogTarget = "stderr"
 )
 
-// defaults returns the Config of an empty command line, before checks.
+// Program returns the name that the command line was read under: amavis-milter or
+// amavisd-milter. It is that of the log and of all messages.
+func (c *Config) Program() string { return c.dialect.program }
+
+// defaults returns the Config of amavis-milter without options, before checks.
 func defaults() *Config {
 	return &Config{
 		Socket:         localSocket(runtimeDir + "/amavis-milter.sock"),
@@ -129,16 +149,40 @@ func defaults() *Config {
 	}
 }
 
-// Parse reads a command line, argv[0] first. The error, if any, is an [*Error]
-// with every mistake. An option that takes one value and is given twice has its last value, as init
+// Defaults of amavisd-milter: those of Debian's, which its init script relies on.
+// They are where that program had them, whatever the runtime directory is.
+const (
+	amavisdMilterSocket  = "/var/lib/amavis/amavisd-milter.sock"
+	amavisdMilterScanner = "/var/lib/amavis/amavisd.sock"
+	amavisdMilterWorkDir = "/var/lib/amavis/tmp"
+	amavisdMilterPIDFile = "/var/run/amavis/amavisd-milter.pid"
+	amavisdMilterTimeout = 600 * time.Second // of the MTA and of amavisd
+)
+
+// amavisdMilterDefaults returns the Config of amavisd-milter without options, before
+// checks. That program has no X-header, and no letter to turn one off.
+func amavisdMilterDefaults() *Config {
+	c := defaults()
+	c.Socket = localSocket(amavisdMilterSocket)
+	c.Amavisd = []Socket{localSocket(amavisdMilterScanner)}
+	c.WorkDir = amavisdMilterWorkDir
+	c.PIDFile = amavisdMilterPIDFile
+	c.Timeout, c.AmavisdTimeout = amavisdMilterTimeout, amavisdMilterTimeout
+	c.XHeader = Header{}
+	return c
+}
+
+// Parse reads a command line, argv[0] first: the last component of that says which
+// program's letters and defaults hold. The error, if any, is an [*Error] with every
+// mistake. An option that takes one value and is given twice has its last value, as init
 // scripts expect that put site settings and their own into one line.
 func Parse(argv []string, env Env) (*Config, error) {
-	dialect := amavisMilter
+	dialect := dialectOf(argv)
 	var args []string
 	if len(argv) > 0 {
 		args = argv[1:]
 	}
-	d := &draft{Config: defaults(), env: env, given: map[string]bool{}, broken: map[string]bool{}}
+	d := &draft{Config: dialect.defaults(), env: env, given: map[string]bool{}, broken: map[string]bool{}}
 	d.dialect = dialect
 
 	for _, a := range d.scan(args) {
@@ -168,6 +212,7 @@ type draft struct {
 	problems []Problem
 
 	daemonize, debug, verbose, noXHeader, pass bool
+	debugLevel                                 int
 	socketGroup, ownerGroup                    string   // from -g and from --socket-owner
 	amavisd                                    []Socket // from -S
 	policies                                   []policy // from --on-failure

@@ -1,18 +1,24 @@
 package config
 
 import (
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
 )
 
-// dialect is the set of letters that one program name gives to the options. Long
-// names are the same in every dialect.
+// dialect is what a program name makes of the command line: the letters of the
+// options, what holds without them, and the examples of the usage text. Long names
+// are the same in every dialect.
 type dialect struct {
 	program string
 	// letters maps an option's long name to its letters, the first of them shown
 	// first.
 	letters map[string]string
+	// defaults returns the Config of an empty command line, before checks.
+	defaults func() *Config
+	// examples is the end of the usage text.
+	examples string
 }
 
 // amavisMilter has the letters of the old amavis-milter, and those of
@@ -38,7 +44,55 @@ var amavisMilter = &dialect{
 		"verbose":            "v",
 		"debug":              "d",
 	},
+	defaults: defaults,
+	examples: amavisMilterExamples,
 }
+
+// amavisdMilter has the letters of amavisd-milter 1.7 and no others, so that what
+// is written for that program means here what it means there.
+var amavisdMilter = &dialect{
+	program: "amavisd-milter",
+	letters: map[string]string{
+		"socket":             "s",
+		"backlog":            "q",
+		"amavisd-socket":     "S",
+		"work-dir":           "w",
+		"max-conns":          "m",
+		"max-wait":           "M",
+		"amavisd-timeout":    "T",
+		"timeout":            "t",
+		"daemon-policy-bank": "B",
+		"delivery-care-of":   "D",
+		"pass-on-failure":    "P",
+		"foreground":         "f",
+		"pid-file":           "p",
+		"help":               "h",
+		"version":            "v",
+		"debug-level":        "d",
+	},
+	defaults: amavisdMilterDefaults,
+	examples: amavisdMilterExamples,
+}
+
+// dialects are all of them, the one that any other name gets first.
+var dialects = []*dialect{amavisMilter, amavisdMilter}
+
+// dialectOf returns the dialect of the name that the program was called by, which
+// is the last component of argv[0].
+func dialectOf(argv []string) *dialect {
+	if len(argv) > 0 {
+		for _, dl := range dialects {
+			if filepath.Base(argv[0]) == dl.program {
+				return dl
+			}
+		}
+	}
+	return dialects[0]
+}
+
+// Program returns the name under which a command line is read: amavisd-milter if
+// argv[0] says so, amavis-milter in any other case.
+func Program(argv []string) string { return dialectOf(argv).program }
 
 // annotation is the key under which a flag names its option.
 const annotation = "option"
@@ -69,14 +123,40 @@ func (dl *dialect) flagSet() *pflag.FlagSet {
 
 // shown returns the names of an option for messages: "-p/--socket". letter is the
 // one that was used; if that is not known, the first one stands for it.
-func (dl *dialect) shown(o *option, letter string) string {
+func (dl *dialect) shown(name, letter string) string {
 	if letter == "" {
-		letter = dl.letters[o.name]
+		letter = dl.letters[name]
 	}
 	if letter == "" {
-		return "--" + o.name
+		return "--" + name
 	}
-	return "-" + letter[:1] + "/--" + o.name
+	return "-" + letter[:1] + "/--" + name
+}
+
+// names returns the names of an option for messages, if it is not known how it was
+// given.
+func (dl *dialect) names(name string) string { return dl.shown(name, "") }
+
+// short returns the shortest name of an option, for messages that say what to
+// write.
+func (dl *dialect) short(name string) string {
+	if letters := dl.letters[name]; letters != "" {
+		return "-" + letters[:1]
+	}
+	return "--" + name
+}
+
+// elsewhere returns the option that has a letter in another dialect, by its long
+// name, and that dialect's program; empty strings if there is none.
+func (dl *dialect) elsewhere(letter string) (program, name string) {
+	for _, other := range dialects {
+		for name, letters := range other.letters {
+			if other != dl && strings.Contains(letters, letter) {
+				return other.program, name
+			}
+		}
+	}
+	return "", ""
 }
 
 // unset is a pflag.Value that holds nothing.
@@ -85,44 +165,3 @@ type unset struct{}
 func (unset) String() string   { return "" }
 func (unset) Set(string) error { return nil }
 func (unset) Type() string     { return "value" }
-
-// nearest returns the long name that was probably meant, or "" if none is near.
-func nearest(typed string) string {
-	const maxDistance = 2 // single letters added, left out or changed
-	best, bestDistance := "", maxDistance+1
-	for _, o := range options {
-		distance := editDistance(typed, o.name)
-		if len(typed) > maxDistance && strings.HasPrefix(o.name, typed) {
-			distance = 0
-		}
-		if distance < bestDistance {
-			best, bestDistance = o.name, distance
-		}
-	}
-	return best
-}
-
-// editDistance is the Levenshtein distance in bytes. Words that differ in length by
-// more than the longest option name are not worth the time.
-func editDistance(a, b string) int {
-	const tooLong = 32 // bytes; longer than any option
-	if len(a) > tooLong {
-		return len(a)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
-}

@@ -16,11 +16,17 @@ func FuzzParse(f *testing.F) {
 		"-p\x00inet:8899@127.0.0.1\x00-S\x00inet6:10024@[fe80::1%lo]", "-p\x00inet:h:25", "-S\x00inet6:1@::1%\n",
 		"--on-failure\x00busy=accept\x00-P", "--x-header\x00X-A: b", "--socket-owner=a:b\x00--socket-mode=0660",
 		"-t90s\x00-T1h\x00-M-1\x00--deadline=0", "--\x00-x", "---", "--=s=x", "-\xff", "-test.run=x", "-socket=/a", "--user\x00a\u2028b",
+		"--policy-bank\x00\u2028=\u2028", "--policy-bank=X\x00--policy-bank=\xff\x00--policy-bank=X\x00--skip=size>0\x00--skip=::/0",
 	} {
-		f.Add(seed)
+		f.Add(false, seed)
 	}
-	f.Fuzz(func(t *testing.T, line string) {
-		c, err := Parse(append([]string{"amavis-milter"}, strings.Split(line, "\x00")...), fakeEnv())
+	f.Add(true, "-d\x009\x00-p/x\x00-D\x00server\x00-vP")
+	f.Fuzz(func(t *testing.T, oldName bool, line string) {
+		program := amavisMilter.program
+		if oldName {
+			program = amavisdMilter.program
+		}
+		c, err := Parse(append([]string{program}, strings.Split(line, "\x00")...), fakeEnv())
 		var lines []string
 		switch e := new(Error); {
 		case err == nil:

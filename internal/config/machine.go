@@ -38,7 +38,7 @@ func (d *draft) checkAccounts() {
 		d.lookupUser("--socket-owner", d.SocketUser)
 	}
 	if d.socketGroup != "" {
-		d.lookupGroup("-g/--group", d.socketGroup)
+		d.lookupGroup(d.dialect.names("group"), d.socketGroup)
 	}
 	if d.ownerGroup != "" {
 		d.lookupGroup("--socket-owner", d.ownerGroup)
@@ -86,7 +86,8 @@ func (d *draft) checkSockets() {
 	}
 	for _, s := range d.Amavisd {
 		if d.Socket.sameAs(s, d.env) {
-			d.wrongHere("-p/--socket %q and -S/--amavisd-socket %q are the same socket: write amavisd's own after -S", d.Socket.String(), s.String())
+			d.wrongHere("%s %q and %s %q are the same socket: write amavisd's own after %s", d.dialect.names("socket"), d.Socket.String(),
+				d.dialect.names("amavisd-socket"), s.String(), d.dialect.short("amavisd-socket"))
 		}
 	}
 	if d.PIDFile == "" {
@@ -94,7 +95,7 @@ func (d *draft) checkSockets() {
 	}
 	for _, s := range append([]Socket{d.Socket}, d.Amavisd...) {
 		if s.IsLocal() && d.env.samePath(s.Address, d.PIDFile) {
-			d.wrongHere("--pid-file %q is a socket of ours or of amavisd: write another file", d.PIDFile)
+			d.wrongHere("%s %q is a socket of ours or of amavisd: write another file", d.dialect.names("pid-file"), d.PIDFile)
 		}
 	}
 }
@@ -109,9 +110,9 @@ func (d *draft) checkWorkDir() {
 	info, err := d.env.Stat(d.WorkDir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		d.wrongHere("-w/--work-dir %q does not exist and is never created: create it for the account of amavisd, or write amavisd's $TEMPBASE or $MYHOME", d.WorkDir)
+		d.wrongHere("%s %q does not exist and is never created: create it for the account of amavisd, or write amavisd's $TEMPBASE or $MYHOME", d.dialect.names("work-dir"), d.WorkDir)
 	case err == nil && !info.IsDir():
-		d.wrongHere("-w/--work-dir %q is not a directory: write amavisd's $TEMPBASE or $MYHOME", d.WorkDir)
+		d.wrongHere("%s %q is not a directory: write amavisd's $TEMPBASE or $MYHOME", d.dialect.names("work-dir"), d.WorkDir)
 	}
 }
 

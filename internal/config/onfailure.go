@@ -81,7 +81,8 @@ func (d *draft) combinePolicies() {
 			if p.cause != "" {
 				what = "the cause " + string(p.cause)
 			}
-			d.misuse("-P/--pass-on-failure and --on-failure: both %s and %s for %s: write one of them (-P means accept)", earlier, p.action, what)
+			d.misuse("%s and --on-failure: both %s and %s for %s: write one of them (%s means accept)",
+				d.dialect.names("pass-on-failure"), earlier, p.action, what, d.dialect.short("pass-on-failure"))
 			continue
 		}
 		chosen[p.cause] = p.action

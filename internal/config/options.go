@@ -27,6 +27,14 @@ func (o *option) written() string {
 	return "--" + o.name + "=" + o.value
 }
 
+// shownDefault returns the default as it is typed, empty if there is none to show.
+func (o *option) shownDefault(c *Config) string {
+	if o.def == nil {
+		return ""
+	}
+	return o.def(c)
+}
+
 // group is a heading of the usage text.
 type group string
 
@@ -55,7 +63,7 @@ var options = []option{
 	},
 	{
 		name: "amavisd-socket", value: "SPEC", group: groupSockets,
-		help: "where we reach amavisd; if it is given several times, the next one is tried when one does not answer",
+		help: "where we reach amavisd; if it is given several times, the least busy one is asked, and the next if that does not answer",
 		def:  func(c *Config) string { return c.Amavisd[0].String() },
 		set: func(d *draft, v string) error {
 			s, err := d.socket(v, roleConnect)
@@ -142,9 +150,9 @@ var options = []option{
 	{
 		name: "x-header", value: "'NAME: VALUE'", group: groupScanning,
 		help: "header field that marks scanned mail",
-		def:  func(c *Config) string { return c.XHeader.Name + ": " + c.XHeader.Value },
+		def:  func(c *Config) string { return c.XHeader.String() },
 		set: func(d *draft, v string) (err error) {
-			d.XHeader, err = parseHeader(v)
+			d.XHeader, err = parseHeader(v, d.dialect)
 			return err
 		},
 	},
@@ -157,6 +165,29 @@ var options = []option{
 		name: "daemon-policy-bank", group: groupScanning,
 		help: "ask for a policy bank with the name of the MTA's listener ({daemon_name})",
 		set:  setSwitch(func(d *draft) *bool { return &d.DaemonPolicyBank }),
+	},
+	{
+		name: "policy-bank", value: "[MATCH=]NAME", group: groupScanning,
+		help: "ask for this policy bank, for every message or for those that match; may be repeated, a later one overrides. " +
+			"MATCH: a network as in 192.0.2.0/24, auth, tls, daemon:NAME, local",
+		set: func(d *draft, v string) error {
+			bank, err := parsePolicyBank(v)
+			if err == nil {
+				d.PolicyBanks = append(d.PolicyBanks, bank)
+			}
+			return err
+		},
+	},
+	{
+		name: "skip", value: "MATCH", group: groupScanning,
+		help: "let what matches pass unscanned and marked; may be repeated. MATCH as above, or 'size>BYTES'",
+		set: func(d *draft, v string) error {
+			m, err := parseMatch(v, forSkip)
+			if err == nil {
+				d.Skips = append(d.Skips, m)
+			}
+			return err
+		},
 	},
 	{
 		name: "delivery-care-of", value: "WHO", group: groupScanning,
@@ -213,6 +244,7 @@ var options = []option{
 	{
 		name: "pid-file", value: "FILE", group: groupService,
 		help: "write the process id to FILE",
+		def:  func(c *Config) string { return c.PIDFile },
 		set: func(d *draft, v string) (err error) {
 			d.PIDFile, err = parsePath(v)
 			return err
@@ -237,6 +269,12 @@ var options = []option{
 		name: "debug", group: groupLogging,
 		help: "log everything to stderr and do not detach",
 		set:  setSwitch(func(d *draft) *bool { return &d.debug }),
+	},
+	{
+		name: "debug-level", value: "N", group: groupLogging,
+		help: "0: one line a message; 1 to 9: log everything",
+		def:  func(*Config) string { return "0" },
+		set:  (*draft).setDebugLevel,
 	},
 	{
 		name: "log-target", value: "TARGET", group: groupLogging,
@@ -304,6 +342,16 @@ func (d *draft) setSocketOwner(value string) error {
 		d.ownerGroup, err = parseAccount(group, "group")
 	}
 	return err
+}
+
+func (d *draft) setDebugLevel(value string) (err error) {
+	if d.debugLevel, err = parseCount(value, mostDebugLevel); err != nil {
+		return fmt.Errorf("%q: write a number from 0 to %d", value, maxDebugLevel)
+	}
+	if d.debugLevel > maxDebugLevel {
+		d.warn("%s: %d is taken for %d, the highest", d.dialect.names("debug-level"), d.debugLevel, maxDebugLevel)
+	}
+	return nil
 }
 
 // seconds writes the default of a time.

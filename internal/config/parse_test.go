@@ -58,9 +58,15 @@ func fakeEnv() Env {
 
 func parse(t *testing.T, args ...string) *Config {
 	t.Helper()
-	c, err := Parse(append([]string{"amavis-milter"}, args...), fakeEnv())
+	return parseAs(t, "amavis-milter", args...)
+}
+
+// parseAs parses a command line under a program name.
+func parseAs(t *testing.T, program string, args ...string) *Config {
+	t.Helper()
+	c, err := Parse(append([]string{program}, args...), fakeEnv())
 	if err != nil {
-		t.Fatalf("%q: %v", args, err)
+		t.Fatalf("%s %q: %v", program, args, err)
 	}
 	return c
 }
@@ -68,7 +74,12 @@ func parse(t *testing.T, args ...string) *Config {
 // problems returns the lines and the exit code of a command line that must fail.
 func problems(t *testing.T, env Env, args ...string) ([]string, int) {
 	t.Helper()
-	c, err := Parse(append([]string{"amavis-milter"}, args...), env)
+	return problemsAs(t, "amavis-milter", env, args...)
+}
+
+func problemsAs(t *testing.T, program string, env Env, args ...string) ([]string, int) {
+	t.Helper()
+	c, err := Parse(append([]string{program}, args...), env)
 	var e *Error
 	if !errors.As(err, &e) || c != nil {
 		t.Fatalf("%q: got %+v, %v, want an *Error", args, c, err)
@@ -159,6 +170,15 @@ func TestEveryOption(t *testing.T) {
 		{[]string{"--user"}, "amavis", func(c *Config) bool { return c.User == "amavis" }},
 		{[]string{"--x-header"}, "X-Scanned: by us: all", func(c *Config) bool { return c.XHeader == Header{"X-Scanned", "by us: all"} }},
 		{[]string{"--on-failure"}, "busy=quarantine", func(c *Config) bool { return c.OnFailure[CauseBusy] == ActionQuarantine }},
+		{[]string{"--policy-bank"}, "auth=ORIGINATING", func(c *Config) bool {
+			return reflect.DeepEqual(c.PolicyBanks, []PolicyBank{{Match{Kind: MatchAuth}, "ORIGINATING"}})
+		}},
+		{[]string{"--skip"}, "size>1000000", func(c *Config) bool {
+			return reflect.DeepEqual(c.Skips, []Match{{Kind: MatchSize, Bytes: 1e6}})
+		}},
+		{[]string{"--debug-level"}, "3", func(c *Config) bool {
+			return c.LogLevel == slog.LevelDebug && !c.Foreground && c.LogTarget == TargetSyslog
+		}},
 		{[]string{"--log-target"}, "syslog", func(c *Config) bool { return c.LogTarget == TargetSyslog }},
 	}
 	seen := map[string]bool{}

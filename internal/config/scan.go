@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -46,7 +47,7 @@ func (d *draft) scan(args []string) []assignment {
 		}
 		if strings.HasPrefix(arg, "-test.") {
 			// pflag drops these silently, for the sake of go test.
-			d.unknownLetter(arg, "t")
+			d.misuse("unknown option %q: --help lists the options", arg)
 			continue
 		}
 		got, err := d.dialect.parseOne(flags, arg)
@@ -68,7 +69,7 @@ func (dl *dialect) parseOne(flags *pflag.FlagSet, args ...string) ([]assignment,
 	var found []assignment
 	err := flags.ParseAll(args, func(flag *pflag.Flag, value string) error {
 		o := optionNamed(flag.Annotations[annotation][0])
-		found = append(found, assignment{o, value, dl.shown(o, flag.Shorthand)})
+		found = append(found, assignment{o, value, dl.shown(o.name, flag.Shorthand)})
 		return nil
 	})
 	if missing := new(pflag.ValueRequiredError); errors.As(err, &missing) {
@@ -83,7 +84,7 @@ func (d *draft) scanProblem(arg string, err error) {
 	switch {
 	case errors.As(err, &missing):
 		o := optionNamed(missing.GetFlag().Annotations[annotation][0])
-		d.misuse("%s: value missing: write %s", d.dialect.shown(o, missing.GetFlag().Shorthand), o.written())
+		d.misuse("%s: value missing: write %s", d.dialect.shown(o.name, missing.GetFlag().Shorthand), o.written())
 	case errors.As(err, &unknown) && strings.HasPrefix(arg, "--"):
 		name := unknown.GetSpecifiedName()
 		if near := nearest(name); near != "" {
@@ -99,11 +100,15 @@ func (d *draft) scanProblem(arg string, err error) {
 }
 
 func (d *draft) unknownLetter(arg, letter string) {
+	hint := "--help lists the options"
+	if program, name := d.dialect.elsewhere(letter); name != "" {
+		hint = fmt.Sprintf("it is a letter of %s: write --%s", program, name)
+	}
 	if arg == "-"+letter {
-		d.misuse("unknown option %q: --help lists the options", arg)
+		d.misuse("unknown option %q: %s", arg, hint)
 		return
 	}
-	d.misuse("unknown option %q in %q: --help lists the options", "-"+letter, arg)
+	d.misuse("unknown option %q in %q: %s", "-"+letter, arg, hint)
 }
 
 func (d *draft) stray(arg string) {

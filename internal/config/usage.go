@@ -8,24 +8,39 @@ const (
 	usageIndent = 30 // where the explanations begin
 )
 
-const usageFoot = `
+const usageForms = `
 SPEC is local:/PATH, inet:PORT@HOST or inet6:PORT@HOST. TIME is in seconds, or
 has a unit, as in 90s, 10m, 1h.
 
 Examples:
-  amavis-milter -g smmsp
+`
+
+const amavisMilterExamples = `  amavis-milter -g smmsp
       serve sendmail on the default sockets, in the background
   amavis-milter -f -p inet:10029@127.0.0.1 -S /var/lib/amavis/amavisd.sock \
       -w /var/lib/amavis/tmp -m 4 --on-failure busy=accept
       serve Postfix (smtpd_milters = inet:127.0.0.1:10029) in the foreground,
       scan four messages at once, pass those that no scanner has time for
+`
 
+const amavisdMilterExamples = `  amavisd-milter -m 4 -p /run/amavis/amavisd-milter.pid
+      serve on the default socket, in the background, four messages at once
+  amavisd-milter -f -d 1 -s inet:60001@127.0.0.1
+      serve Postfix (smtpd_milters = inet:127.0.0.1:60001) in the foreground,
+      log everything to stderr
+
+The letters are those of amavisd-milter 1.7. Called as amavis-milter, the same
+program has those of amavis-milter; long options are the same.
+`
+
+const usageFoot = `
 See amavis-milter(8). Exit codes are those of sysexits(3).
 `
 
 // UsageText returns what --help prints.
 func (c *Config) UsageText() string {
-	dl, def := c.dialect, defaults()
+	dl := c.dialect
+	def := dl.defaults()
 	var b strings.Builder
 	b.WriteString("Usage: " + dl.program + " [OPTION]...\n")
 	b.WriteString("Lets amavisd scan the mail of sendmail or Postfix (milter to AM.PDP).\n")
@@ -37,7 +52,7 @@ func (c *Config) UsageText() string {
 			}
 		}
 	}
-	b.WriteString(usageFoot)
+	b.WriteString(usageForms + dl.examples + usageFoot)
 	return b.String()
 }
 
@@ -52,8 +67,8 @@ func (dl *dialect) usage(o *option, def *Config) string {
 		names += " " + o.value
 	}
 	text := o.help
-	if o.def != nil {
-		text += " (default " + o.def(def) + ")"
+	if value := o.shownDefault(def); value != "" {
+		text += " (default " + value + ")"
 	}
 	var b strings.Builder
 	b.WriteString(names)

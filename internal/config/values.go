@@ -19,6 +19,12 @@ const (
 	maxScanners = 64             // amavisd sockets
 	maxPathLen  = 4095           // bytes; PATH_MAX of Linux without its NUL
 	maxHeader   = 998            // bytes of a header field's line without its end (RFC 5322 section 2.1.1)
+	maxRules    = 1000           // policy banks, and skips
+	maxSkipSize = 1 << 40        // bytes; 1 TiB
+
+	// Levels of the old amavisd-milter. All above 0 are one to us; it took more than
+	// it knew, and so do we.
+	maxDebugLevel, mostDebugLevel = 9, 99
 )
 
 // parseTime reads a time: plain seconds, or a number with one of Go's units. least
@@ -109,7 +115,7 @@ func parseAccount(text, kind string) (string, error) {
 }
 
 // parseHeader reads "Name: value" (RFC 5322 section 2.2).
-func parseHeader(text string) (Header, error) {
+func parseHeader(text string, dl *dialect) (Header, error) {
 	const form = "write 'Name: value', as in 'X-Virus-Scanned: by amavis-milter'"
 	name, value, found := strings.Cut(text, ":")
 	value = strings.Trim(value, " ")
@@ -119,7 +125,7 @@ func parseHeader(text string) (Header, error) {
 	case !isFieldName(name):
 		return Header{}, fmt.Errorf("%q is not a field name: %s", name, form)
 	case value == "":
-		return Header{}, errors.New("the value is empty: " + form + ", or -x for no X-header")
+		return Header{}, errors.New("the value is empty: " + form + ", or " + dl.short("no-x-header") + " for no X-header")
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }):
 		return Header{}, fmt.Errorf("the value %q is not printable ASCII: %s", value, form)
 	case len(name)+len(": ")+len(value) > maxHeader:
