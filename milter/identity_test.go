@@ -124,6 +124,7 @@ func TestClientIdentity(t *testing.T) {
 		{"Postfix, no name", "[192.0.2.9]", '4', "192.0.2.9", []string{"{client_name}", "unknown", "{client_resolve}", "FAIL"}, Client{Name: "unknown", Address: "192.0.2.9"}},
 		{"an address for a name", "192.0.2.77", '4', "192.0.2.9", []string{"{client_name}", "192.0.2.77", "{client_resolve}", "OK"}, Client{Name: "unknown", Address: "192.0.2.9"}},
 		{"address in brackets", "h.example", '6', "[2001:db8::1]", nil, Client{Name: "h.example", Address: "2001:db8::1"}},
+		{"mapped, told as IPv4", "h.example", '4', "::ffff:192.0.2.1", nil, Client{Name: "h.example", Address: "192.0.2.1"}},
 		{"mapped, in hex", "h.example", '6', "IPv6:::ffff:c000:201", nil, Client{Name: "h.example", Address: "192.0.2.1"}},
 		{"sendmail -bs", "localhost", 'U', "", []string{"{client_addr}", "0", "{client_port}", "0"}, Client{Name: "localhost"}},
 		{"Postfix, a proxy keeps the address", "unknown", 'U', "", []string{"{client_name}", "unknown"}, Client{Name: "unknown"}},
@@ -142,6 +143,26 @@ func TestClientIdentity(t *testing.T) {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
 			}
 		})
+	}
+}
+
+// TestNewConnectionForgetsTheClient: QUIT_NC begins with nobody, whatever the MTA
+// leaves out after it.
+func TestNewConnectionForgetsTheClient(t *testing.T) {
+	b := startServer(t, &testHandler{}, quickTimes())
+	m := b.mta(t, miltertest.Sendmail817)
+	m.Macros('C', "j", "mx.example", "{daemon_name}", "MSA", "{client_name}", "h.example")
+	m.Connect("h.example", '4', 1, "192.0.2.9")
+	m.Macros('H', "{tls_version}", "TLSv1.3")
+	m.Helo("h.example")
+	m.Send('K', nil)
+	m.Mail("<a@x>")
+	m.Rcpt("<b@y>")
+	a, err := m.EOM()
+	mustAnswer(t, a, err, "accept")
+	env := b.handler.transaction(t, 0).env
+	if env.Client != (Client{}) || env.TLS != (TLS{}) || env.Hostname+env.DaemonName != "" {
+		t.Errorf("the new connection has %+v", env)
 	}
 }
 

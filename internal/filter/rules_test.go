@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"math"
 	"net/netip"
 	"reflect"
 	"testing"
@@ -151,6 +152,20 @@ func TestSkipsFirst(t *testing.T) {
 				t.Errorf("%q, %v, want %q", rule, ok, c.want)
 			}
 		})
+	}
+}
+
+func TestSkipsOver(t *testing.T) {
+	for _, c := range []struct {
+		rules []Match
+		want  int64
+	}{
+		{nil, math.MaxInt64}, {[]Match{matchAuth}, math.MaxInt64}, {[]Match{sizeOver(-1)}, math.MaxInt64},
+		{[]Match{sizeOver(0)}, 0}, {[]Match{sizeOver(100), matchAuth, sizeOver(200)}, 100}, {[]Match{sizeOver(200), sizeOver(100)}, 100},
+	} {
+		if got := newSkips(c.rules).over(); got != c.want {
+			t.Errorf("%v: %d, want %d", c.rules, got, c.want)
+		}
 	}
 }
 
