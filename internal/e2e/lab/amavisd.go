@@ -74,6 +74,7 @@ $logline_maxlen = 2000;
 const secondConf = `use strict;
 if ($instance_name eq 'second') {
   $unix_socketname = "$MYHOME/amavisd-2.sock";
+  $inet_socket_port = undef;
   $lock_file = "$MYHOME/amavisd-2.lock";
   $pid_file = "$MYHOME/amavisd-2.pid";
 }
