@@ -103,12 +103,15 @@ func bodyShapes() []shape {
 		withBody("body line of 32 KB", strings.Repeat("0123456789abcdef", 2048)+"\r\n"),
 		withBody("looks like a header", "Received: not me\r\nX-Shape: no\r\n\r\nFrom here on\r\nFrom: x\r\n>From y\r\n"),
 		withBody("lines of CR LF only", strings.Repeat("\r\n", milterChunkBytes)+"end\r\n"),
+		// Seven packets, each of which ends at another byte of these seven.
+		withBody("bare CR at the end of a packet", strings.Repeat("ab\rcd\r\n", milterChunkBytes)),
 		{name: "no line end at the end", raw: withBody("no line end at the end", "A line.\r\nThe end").raw, asBDAT: true},
 		{name: "CR at the end", raw: withBody("CR at the end", "A line.\r\nThe end\r").raw, asBDAT: true},
 	}
 	// Of these, one has its CR and LF in different packets wherever the MTA cuts.
+	const packets = 5 * milterChunkBytes / 4
 	for phase := range 4 {
-		body := strings.Repeat("x", phase) + strings.Repeat("ab\r\n", 3*milterChunkBytes/4)
+		body := strings.Repeat("x", phase) + strings.Repeat("ab\r\n", packets/4)
 		shapes = append(shapes, withBody(fmt.Sprintf("CR LF cut in two, %d", phase), body))
 	}
 	return shapes
