@@ -11,7 +11,7 @@ import (
 // Bounds of what a stranger may write into the Received field, in bytes. With
 // them no line comes near the 998 of RFC 5322 section 2.1.1.
 const (
-	maxHelo     = 255 // RFC 5321 section 4.5.3.1.2
+	maxHelo     = 512 // twice what RFC 5321 section 4.5.3.1.2 allows: Postfix takes 2,000
 	maxHostName = 255 // RFC 1035 section 2.3.4
 	maxToken    = 64  // queue id, protocol, TLS words
 )
@@ -34,7 +34,7 @@ const unknownName = "unknown"
 func receivedField(env *milter.Envelope, hostname string, now time.Time) string {
 	var b strings.Builder
 	if addr, ok := clientAddr(env); ok {
-		b.WriteString("Received: from " + heloWord(env.Client.Helo) + " (" + clientName(env) + " " + addressLiteral(addr) + ")")
+		b.WriteString("Received: from " + fromWord(env, addr) + " (" + clientName(env) + " " + addressLiteral(addr) + ")")
 	} else {
 		b.WriteString("Received: (from unknown@localhost)")
 	}
@@ -72,25 +72,46 @@ func addressLiteral(addr netip.Addr) string {
 	return "[IPv6:" + addr.String() + "]"
 }
 
-// heloWord makes a HELO argument safe. An address literal keeps its brackets, for
-// SpamAssassin has rules about those; anything else keeps the bytes of a host name
-// and a few that are often seen in one. Not '=' or '@': SpamAssassin would take
-// "envelope-from=someone" for the sender and check SPF with it.
+// fromWord returns the word that SpamAssassin takes for the HELO. For a client that
+// gave none it is the name or the address, as in the MTA's own field: rules about
+// bad HELOs must not hit one that was never said.
+func fromWord(env *milter.Envelope, addr netip.Addr) string {
+	if env.Client.Helo != "" {
+		return heloWord(env.Client.Helo)
+	}
+	if name := clientName(env); name != unknownName {
+		return name
+	}
+	return addressLiteral(addr)
+}
+
+// heloWord makes a HELO argument safe. An address literal stays as it was typed,
+// for SpamAssassin has rules about those; anything else keeps the bytes of a host
+// name and a few that are often seen in one. Not '=' or '@': SpamAssassin would take
+// "envelope-from=someone" for the sender and check SPF with it. Of a long name the
+// end is kept, where the domain is.
 func heloWord(helo string) string {
-	if inner, ok := strings.CutPrefix(helo, "["); ok {
-		if inner, ok = strings.CutSuffix(inner, "]"); ok {
-			if len(inner) > 5 && strings.EqualFold(inner[:5], "IPv6:") {
-				inner = inner[5:]
-			}
-			if addr, err := netip.ParseAddr(inner); err == nil && addr.Zone() == "" {
-				return addressLiteral(addr)
-			}
-		}
+	if isAddressLiteral(helo) {
+		return helo
 	}
-	if helo == "" {
-		return unknownName
+	return replaceUnsafe(helo[max(0, len(helo)-maxHelo):], maxHelo, "-._:+~")
+}
+
+// isAddressLiteral reports whether s is an address in brackets. "IPv6:" may be
+// missing, and an IPv4 address may have it.
+func isAddressLiteral(s string) bool {
+	inner, ok := strings.CutPrefix(s, "[")
+	if !ok {
+		return false
 	}
-	return replaceUnsafe(helo, maxHelo, "-._:+~")
+	if inner, ok = strings.CutSuffix(inner, "]"); !ok {
+		return false
+	}
+	if len(inner) > 5 && strings.EqualFold(inner[:5], "IPv6:") {
+		inner = inner[5:]
+	}
+	addr, err := netip.ParseAddr(inner)
+	return err == nil && addr.Zone() == ""
 }
 
 // clientName returns the verified name of the SMTP client, or "unknown": what the

@@ -64,11 +64,11 @@ var receivedCases = []struct {
 			Auth:     milter.Auth{Type: "PLAIN", Authen: "ann", SSF: "0"},
 			Hostname: "mx.example.net", Protocol: "ESMTPSA", QueueID: "415G78Xq012345",
 		},
-		"Received: from [IPv6:2001:db8::1] (v6.example.org [IPv6:2001:db8::1])\n" +
+		"Received: from [IPv6:2001:DB8:0::1] (v6.example.org [IPv6:2001:db8::1])\n" +
 			"\t(authenticated bits=0)\n" +
 			"\tby mx.example.net (amavis-milter) with ESMTPSA id 415G78Xq012345\n" +
 			"\t(version=TLSv1.3 cipher=TLS_AES_256_GCM_SHA384 bits=256 verify=NO);\n\t" + testDate + "\n",
-		"ip=2001:db8::1 rdns=v6.example.org helo=!IPv6:2001:db8::1! by=mx.example.net id=415G78Xq012345 auth=ESMTPSA",
+		"ip=2001:db8::1 rdns=v6.example.org helo=!IPv6:2001:DB8:0::1! by=mx.example.net id=415G78Xq012345 auth=ESMTPSA",
 	},
 	{
 		"AUTH in an old protocol word",
@@ -112,9 +112,19 @@ var receivedCases = []struct {
 			Client:   milter.Client{Name: "client.example.org", Address: "192.0.2.1"},
 			Hostname: "mx.example.net", Protocol: "SMTP", QueueID: "Q1234",
 		},
-		"Received: from unknown (client.example.org [192.0.2.1])\n" +
+		"Received: from client.example.org (client.example.org [192.0.2.1])\n" +
 			"\tby mx.example.net (amavis-milter) with SMTP id Q1234;\n\t" + testDate + "\n",
-		"ip=192.0.2.1 rdns=client.example.org helo=unknown by=mx.example.net id=Q1234 auth=",
+		"ip=192.0.2.1 rdns=client.example.org helo=client.example.org by=mx.example.net id=Q1234 auth=",
+	},
+	{
+		"neither HELO nor a name",
+		milter.Envelope{
+			Client:   milter.Client{Name: "unknown", Address: "192.0.2.66"},
+			Hostname: "mx.example.net", Protocol: "SMTP", QueueID: "Q1234",
+		},
+		"Received: from [192.0.2.66] (unknown [192.0.2.66])\n" +
+			"\tby mx.example.net (amavis-milter) with SMTP id Q1234;\n\t" + testDate + "\n",
+		"ip=192.0.2.66 rdns= helo=!192.0.2.66! by=mx.example.net id=Q1234 auth=",
 	},
 	{
 		"no HELO, Postfix",
@@ -122,9 +132,9 @@ var receivedCases = []struct {
 			Client:   milter.Client{Name: "client.example.org", Address: "192.0.2.1"},
 			Hostname: "mx.example.net", QueueID: "4TT8zL1Xq3z1",
 		},
-		"Received: from unknown (client.example.org [192.0.2.1])\n" +
+		"Received: from client.example.org (client.example.org [192.0.2.1])\n" +
 			"\tby mx.example.net (amavis-milter) with SMTP id 4TT8zL1Xq3z1;\n\t" + testDate + "\n",
-		"ip=192.0.2.1 rdns=client.example.org helo=unknown by=mx.example.net id=4TT8zL1Xq3z1 auth=",
+		"ip=192.0.2.1 rdns=client.example.org helo=client.example.org by=mx.example.net id=4TT8zL1Xq3z1 auth=",
 	},
 	{
 		"TLS (Postfix)",

@@ -33,6 +33,11 @@ func TestReceivedFieldLimits(t *testing.T) {
 		if got, want := len(heloWord(strings.Repeat("h", n))), min(n, maxHelo); got != want {
 			t.Errorf("a HELO of %d bytes became one of %d, want %d", n, got, want)
 		}
+		// The domain is at the end: without it SpamAssassin takes the client for one
+		// that does not know its own.
+		if name := strings.Repeat("h", n-len(".example.org")) + ".example.org"; !strings.HasSuffix(heloWord(name), ".example.org") {
+			t.Errorf("a HELO of %d bytes has lost its domain: %q", n, heloWord(name))
+		}
 	}
 	for _, n := range []int{maxToken - 1, maxToken, maxToken + 1} {
 		if got, want := len(token(strings.Repeat("q", n))), min(n, maxToken); got != want {
