@@ -75,7 +75,7 @@ func TestListenInetRefuses(t *testing.T) {
 		if err == nil {
 			listener.Close()
 		}
-		wantError(t, err, test.code, test.part, "-p")
+		wantError(t, err, test.code, test.part, "--socket")
 	}
 }
 

@@ -30,8 +30,9 @@ const (
 	// net.core.somaxconn.
 	DefaultBacklog = unix.SOMAXCONN
 
-	// socketOption is what chooses another socket, for messages.
-	socketOption = "-p"
+	// socketOption is what chooses another socket, for messages. Its letter depends on
+	// the name of the program.
+	socketOption = "--socket"
 )
 
 // Listener is a listening socket that knows whether the path it was bound to

@@ -199,7 +199,7 @@ func TestListenRefuses(t *testing.T) {
 		code  int
 		parts []string
 	}{
-		{in("live"), ExitUnavailable, []string{"another process (", ") listens on socket " + in("live"), "-p"}},
+		{in("live"), ExitUnavailable, []string{"another process (", ") listens on socket " + in("live"), "--socket"}},
 		{in("full"), ExitUnavailable, []string{in("full")}},
 		{in("datagram"), ExitUnavailable, []string{in("datagram")}},
 		{in("file"), ExitCannotCreate, []string{"is a regular file, not a socket", "remove it"}},

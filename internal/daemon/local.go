@@ -158,7 +158,7 @@ func (p *placed) clearSocket() error {
 	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
 		return failf(ExitCannotCreate, "%s is %s, not a socket: remove it, or choose another path with %s", p.path, kindOf(stat), p.option)
 	}
-	if err := p.refuseLive(); err != nil {
+	if err := p.refuseLive(stat); err != nil {
 		return err
 	}
 	if err := unix.Unlinkat(p.dir.fd(), p.name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -167,8 +167,9 @@ func (p *placed) clearSocket() error {
 	return nil
 }
 
-// refuseLive returns nil if connect(2) says that nobody listens on the socket.
-func (p *placed) refuseLive() error {
+// refuseLive returns nil if connect(2) says that nobody listens on the socket; where
+// it does not say anything, if nobody holds it.
+func (p *placed) refuseLive(stat *unix.Stat_t) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return failf(ExitOS, "cannot make a socket: %w", err)
@@ -177,6 +178,8 @@ func (p *placed) refuseLive() error {
 	err = unix.Connect(fd, &unix.SockaddrUnix{Name: p.path})
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.EACCES) && !p.mayBeInUse(stat):
 		return nil
 	case errors.Is(err, unix.EACCES):
 		return failf(ExitNoPermission, "user %s cannot tell whether anybody listens on socket %s: remove it if not, or choose another path with %s", userName(os.Geteuid()), describe(p.path), p.option)

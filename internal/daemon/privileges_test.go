@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -169,8 +170,12 @@ func TestMissingPermission(t *testing.T) {
 	}
 	dir := shortTempDir(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
-	staleSocket(t, in("foreign"))
-	err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(in("closed"), 0o700), os.Mkdir(in("closed/inner"), 0o777),
+	foreign, err := net.Listen("unix", in("foreign"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(in("closed"), 0o700), os.Mkdir(in("closed/inner"), 0o777),
 		os.Mkdir(in("unreadable"), 0o711), os.Mkdir(in("own"), 0o700), os.Chown(in("own"), 23456, 34567),
 		os.Chmod(in("foreign"), 0o600), os.Mkdir(in("sticky"), 0o700), os.Chmod(in("sticky"), 0o1777|os.ModeSticky),
 		os.WriteFile(in("sticky/pid"), nil, 0o644))
@@ -202,7 +207,7 @@ func checkMissingPermissions(t *testing.T, dir string) {
 		cfg   ListenConfig
 		parts []string
 	}{
-		{localConfig(in("s")), []string{me + "write to directory " + dir + " (owner root:root, mode 0755)", "chown or chmod", "-p"}},
+		{localConfig(in("s")), []string{me + "write to directory " + dir + " (owner root:root, mode 0755)", "chown or chmod", "--socket"}},
 		{localConfig(in("closed/s")), []string{me + "enter directory " + in("closed") + " (owner root:root, mode 0700)"}},
 		{localConfig(in("closed/inner/s")), []string{me + "enter directory " + in("closed") + " (owner root:root, mode 0700)"}},
 		{localConfig(in("unreadable/s")), []string{me + "read directory " + in("unreadable") + " (owner root:root, mode 0711)"}},
