@@ -2,6 +2,8 @@ package filter
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -76,6 +78,22 @@ func TestProbeBackOff(t *testing.T) {
 		}
 		if len(lastProbes) != instances {
 			t.Errorf("%d instances probed at %d times", instances, len(lastProbes))
+		}
+	})
+}
+
+// A probe of a host that does not answer ends, and is a refusal.
+func TestProbeOfSilentHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := client{&ampdp.Client{Network: "tcp", Address: "192.0.2.1:9998", Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}}
+		start := time.Now()
+		err := c.Probe(t.Context())
+		var e *ampdp.Error
+		if !errors.As(err, &e) || !e.Refused || time.Since(start) != probeTimeout {
+			t.Errorf("%v after %v", err, time.Since(start))
 		}
 	})
 }
@@ -200,6 +218,23 @@ func TestLoneScannerIsNotProbed(t *testing.T) {
 	})
 }
 
+// Once it is alive again its messages ask for it, though it refuses them before its
+// prober looks again.
+func TestLoneScannerIsNotProbedAnyLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScanner{do: always(refused)}
+		r := newRig(retryTime, maxWait, f)
+		defer r.close()
+		r.ask(t.Context())
+		r.answered(r.list[0], time.Now())
+		r.refused(r.list[0], refused)
+		time.Sleep(time.Minute)
+		if _, probes := f.asked(); probes > 1 || r.isDead(0) {
+			t.Errorf("%d probes, dead %t", probes, r.isDead(0))
+		}
+	})
+}
+
 // close ends the probers of scanners that are out of rotation as well.
 func TestCloseEndsAllProbers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -218,6 +253,10 @@ func TestCloseEndsAllProbers(t *testing.T) {
 		time.Sleep(time.Minute)
 		_, firstLater := f[0].asked()
 		_, secondLater := f[1].asked()
+		r.refused(r.list[2], refused) // too late
+		if r.list[2].probing {
+			t.Error("a prober was started after the end")
+		}
 		if first == 0 || second == 0 || first != firstLater || second != secondLater {
 			t.Errorf("%d and %d probes, %d and %d after the end", first, second, firstLater-first, secondLater-second)
 		}

@@ -149,6 +149,20 @@ func TestDeathInMidScan(t *testing.T) {
 	}
 }
 
+// The last of the four requests goes to a scanner that has not dropped the message
+// yet, however busy it is.
+func TestLastRequestGoesElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := [4]*fakeScanner{{do: always(hungUp)}, {do: always(hungUp)}, {do: always(nil)}, {do: always(hungUp)}}
+		r := newRig(retryTime, maxWait, f[:]...)
+		defer r.close()
+		r.list[2].load = 5
+		if cause, took, err := r.ask(t.Context()); cause != "" || took != retryTime {
+			t.Errorf("%q (%v) after %v", cause, err, took)
+		}
+	})
+}
+
 // poisonous marks the context of a message that kills whoever reads it.
 type poisonous struct{}
 

@@ -49,6 +49,9 @@ func TestDeadScanner(t *testing.T) {
 		if _, probes := f.asked(); probes < 30 || probes > 61 {
 			t.Errorf("%d probes in 30.5 s", probes)
 		}
+		if first := f.probes[0] - retryTime; first < probeInterval/2 {
+			t.Errorf("the first probe came %v after the death", first)
+		}
 		if cause, took, _ := r.ask(t.Context()); cause != CauseUnavailable || took != 0 {
 			t.Errorf("before the probe: %q after %v", cause, took)
 		}
