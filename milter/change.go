@@ -1,10 +1,17 @@
 package milter
 
+import "math"
+
 // Change is one change to an accepted message. The kinds are the structs of this
 // file; their order in a Verdict is the order in which the MTA makes them.
 type Change interface{ isChange() }
 
-// AddHeader appends a header field (libmilter smfi_addheader).
+// AtEnd is an [InsertHeader] index behind all fields of any message.
+const AtEnd = math.MaxInt32
+
+// AddHeader appends a header field (libmilter smfi_addheader). Where the message has
+// one of that name already, or had one that was deleted, sendmail does not append
+// but puts the field in front of that one: InsertHeader with [AtEnd] appends.
 type AddHeader struct{ Name, Value string }
 
 // InsertHeader inserts a header field at a position counted over the whole header

@@ -45,14 +45,25 @@ func (m *editMapper) edit(edit ampdp.Edit) {
 		m.mark(e.Name)
 		m.add(milter.InsertHeader{Index: e.Index, Name: e.Name, Value: e.Value})
 	case ampdp.AddHeader:
+		m.append(e.Name, e.Value)
 		m.mark(e.Name)
-		m.add(milter.AddHeader{Name: e.Name, Value: e.Value})
 	case ampdp.Quarantine:
 		m.add(milter.Quarantine{Reason: e.Reason})
 	}
 }
 
 func (m *editMapper) add(c milter.Change) { m.changes = append(m.changes, c) }
+
+// append adds a field at the end of the header. Where there is one of its name
+// already, sendmail would put it in front of that one: several that amavisd adds would
+// arrive in the opposite order.
+func (m *editMapper) append(name, value string) {
+	if m.set[asciiLower(name)] || m.fields.count(name) > 0 {
+		m.add(milter.InsertHeader{Index: milter.AtEnd, Name: name, Value: value})
+		return
+	}
+	m.add(milter.AddHeader{Name: name, Value: value})
+}
 
 // mark remembers that amavisd set the field of this name.
 func (m *editMapper) mark(name string) {
@@ -100,9 +111,9 @@ func (m *editMapper) changeHeader(e ampdp.ChangeHeader) {
 		}
 	}
 	index = max(index, 1)
-	m.mark(e.Name)
+	defer m.mark(e.Name)
 	if index > m.fields.count(e.Name) || m.deleted[key] {
-		m.add(milter.AddHeader{Name: e.Name, Value: e.Value})
+		m.append(e.Name, e.Value)
 		return
 	}
 	m.add(milter.ChangeHeader{Index: index, Name: m.fields.spelling(e.Name), Value: e.Value})

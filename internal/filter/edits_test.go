@@ -69,7 +69,15 @@ func TestEdits(t *testing.T) {
 		{
 			"a field deleted and added again", []string{"X-A"},
 			edits{ampdp.DeleteHeader{Index: 1, Name: "X-A"}, ampdp.AddHeader{Name: "X-A", Value: "n"}},
-			changes{milter.DeleteHeader{Index: 1, Name: "X-A"}, milter.AddHeader{Name: "X-A", Value: "n"}},
+			changes{milter.DeleteHeader{Index: 1, Name: "X-A"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-A", Value: "n"}},
+		},
+		{
+			"fields of one name stay in the order in which they are added, behind the message's", []string{"X-B"},
+			edits{ampdp.AddHeader{Name: "X-A", Value: "1"}, ampdp.AddHeader{Name: "x-a", Value: "2"}, ampdp.AddHeader{Name: "X-B", Value: "3"}, ampdp.InsertHeader{Name: "X-C"}, ampdp.AddHeader{Name: "X-C", Value: "4"}},
+			changes{
+				milter.AddHeader{Name: "X-A", Value: "1"}, milter.InsertHeader{Index: milter.AtEnd, Name: "x-a", Value: "2"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-B", Value: "3"},
+				milter.InsertHeader{Name: "X-C"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-C", Value: "4"},
+			},
 		},
 		{
 			"a change of the second of two", []string{"Subject", "Subject"},
@@ -79,12 +87,12 @@ func TestEdits(t *testing.T) {
 		{
 			"a change of what is not there adds, like libmilter", []string{"Subject"},
 			edits{ampdp.ChangeHeader{Index: 1, Name: "X-A", Value: "v"}, ampdp.ChangeHeader{Index: 2, Name: "subject", Value: "w"}},
-			changes{milter.AddHeader{Name: "X-A", Value: "v"}, milter.AddHeader{Name: "subject", Value: "w"}},
+			changes{milter.AddHeader{Name: "X-A", Value: "v"}, milter.InsertHeader{Index: milter.AtEnd, Name: "subject", Value: "w"}},
 		},
 		{
 			"a change of what was deleted adds", []string{"X-A", "X-A"},
 			edits{ampdp.DeleteHeader{Index: 1, Name: "X-A"}, ampdp.ChangeHeader{Index: 1, Name: "X-A", Value: "v"}},
-			changes{milter.DeleteHeader{Index: 2, Name: "X-A"}, milter.DeleteHeader{Index: 1, Name: "X-A"}, milter.AddHeader{Name: "X-A", Value: "v"}},
+			changes{milter.DeleteHeader{Index: 2, Name: "X-A"}, milter.DeleteHeader{Index: 1, Name: "X-A"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-A", Value: "v"}},
 		},
 		{
 			"index 0 is the first", []string{"Subject"},
@@ -102,7 +110,7 @@ func TestEdits(t *testing.T) {
 		{
 			"Received beyond the message's", []string{"Received"},
 			edits{ampdp.DeleteHeader{Index: 0, Name: "Received"}, ampdp.DeleteHeader{Index: 3, Name: "Received"}, ampdp.ChangeHeader{Index: 3, Name: "Received", Value: "new"}, ampdp.ChangeHeader{Index: 0, Name: "Received", Value: "zero"}},
-			changes{milter.AddHeader{Name: "Received", Value: "new"}},
+			changes{milter.InsertHeader{Index: milter.AtEnd, Name: "Received", Value: "new"}},
 		},
 		{
 			"Received of a message without any", nil,
@@ -147,7 +155,7 @@ func TestXHeader(t *testing.T) {
 		{
 			"amavisd adds its own", x, []string{"X-Virus-Scanned"},
 			edits{ampdp.AddHeader{Name: "X-VIRUS-SCANNED", Value: "amavisd"}},
-			changes{milter.AddHeader{Name: "X-VIRUS-SCANNED", Value: "amavisd"}},
+			changes{milter.InsertHeader{Index: milter.AtEnd, Name: "X-VIRUS-SCANNED", Value: "amavisd"}},
 		},
 		{
 			"amavisd inserts its own", x, nil,
