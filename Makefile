@@ -7,6 +7,7 @@ SBINDIR       ?= $(PREFIX)/sbin
 MANDIR        ?= $(PREFIX)/share/man
 SYSCONFDIR    ?= /etc
 INIT_SCRIPT   ?= no
+AMAVISD_MILTER ?= no
 DESTDIR       ?=
 RUNTIME_DIR   ?= /var/amavis
 FUZZTIME      ?= 60s
@@ -22,6 +23,15 @@ endif
 
 # What is installed names the directories that the program is built for and in.
 AT_ITS_PLACE = sed 's|/var/amavis|$(RUNTIME_DIR)|g; s|/usr/sbin/amavis-milter|$(SBINDIR)/amavis-milter|g'
+
+# A link to us may be replaced, a program may not. Debian's package can stay: its
+# init script and settings are what we are started by then.
+OLD_NAME = $(DESTDIR)$(SBINDIR)/amavisd-milter
+OLD_NAME_IS_FREE = if [ -L '$(OLD_NAME)' ] && [ "$$(readlink '$(OLD_NAME)')" = amavis-milter ]; then :; \
+	elif [ -e '$(OLD_NAME)' ] || [ -L '$(OLD_NAME)' ]; then \
+	echo '$(OLD_NAME) is another program: rename it first, on Debian by' >&2; \
+	echo '    dpkg-divert --local --rename --add $(SBINDIR)/amavisd-milter' >&2; \
+	echo 'which keeps its package, init script and settings. Nothing was installed.' >&2; exit 1; fi
 
 # Tools are run at these versions without being in go.mod.
 STATICCHECK    = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -85,8 +95,12 @@ man:
 	@$(SCRIPTS)/man docs/amavis-milter.8 build/amavis-milter.txt
 
 # install: the program and its manual page; INIT_SCRIPT=yes for the init script
-# and its settings as well (settings that are there are kept).
+# and its settings as well (settings that are there are kept); AMAVISD_MILTER=yes for
+# the name amavisd-milter (what is no link to ours is kept, and nothing installed).
 install: build
+ifeq ($(AMAVISD_MILTER),yes)
+	@$(OLD_NAME_IS_FREE)
+endif
 	install -d '$(DESTDIR)$(SBINDIR)' '$(DESTDIR)$(MANDIR)/man8'
 	install -m 755 bin/amavis-milter '$(DESTDIR)$(SBINDIR)/amavis-milter'
 	$(AT_ITS_PLACE) docs/amavis-milter.8 > bin/amavis-milter.8
@@ -98,6 +112,11 @@ ifeq ($(INIT_SCRIPT),yes)
 	$(AT_ITS_PLACE) contrib/sysconfig/amavis > bin/amavis.sysconfig
 	test -e '$(DESTDIR)$(SYSCONFDIR)/sysconfig/amavis' || \
 		install -m 644 bin/amavis.sysconfig '$(DESTDIR)$(SYSCONFDIR)/sysconfig/amavis'
+endif
+
+ifeq ($(AMAVISD_MILTER),yes)
+	ln -sfn amavis-milter '$(OLD_NAME)'
+	ln -sfn amavis-milter.8 '$(DESTDIR)$(MANDIR)/man8/amavisd-milter.8'
 endif
 
 # clean: removes what was built, and the unpacked packages.
