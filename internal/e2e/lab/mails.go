@@ -1,9 +1,6 @@
 package lab
 
 import (
-	"archive/zip"
-	"bytes"
-	"encoding/base64"
 	"fmt"
 	"strings"
 	"time"
@@ -31,8 +28,7 @@ func Header(from, to, subject string) string {
 // Text returns a plain text mail. Lines of the body end in LF or CR LF; they are
 // sent with CR LF.
 func Text(header, body string) []byte {
-	body = strings.ReplaceAll(strings.ReplaceAll(body, "\r\n", "\n"), "\n", "\r\n")
-	return []byte(header + "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n" + body)
+	return Whole(header, Part{Type: "text/plain; charset=utf-8", Encoding: "8bit", Content: []byte(body)})
 }
 
 // CleanBody is a text that nobody minds.
@@ -47,31 +43,8 @@ func EICARBody() string { return eicar() + "\n" }
 // EICARZip returns a mail whose attachment is a zip file with the EICAR test file
 // in it.
 func EICARZip(header string) ([]byte, error) {
-	var packed bytes.Buffer
-	w := zip.NewWriter(&packed)
-	f, err := w.Create("letter.txt")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := f.Write([]byte(eicar())); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	const boundary = "the-next-part"
-	var mail strings.Builder
-	mail.WriteString(header)
-	mail.WriteString("Content-Type: multipart/mixed; boundary=\"" + boundary + "\"\r\n\r\n")
-	mail.WriteString("--" + boundary + "\r\nContent-Type: text/plain\r\n\r\nSee the attachment.\r\n")
-	mail.WriteString("--" + boundary + "\r\nContent-Type: application/zip; name=\"letter.zip\"\r\n" +
-		"Content-Disposition: attachment; filename=\"letter.zip\"\r\nContent-Transfer-Encoding: base64\r\n\r\n")
-	text := base64.StdEncoding.EncodeToString(packed.Bytes())
-	for len(text) > 0 {
-		n := min(76, len(text))
-		mail.WriteString(text[:n] + "\r\n")
-		text = text[n:]
-	}
-	mail.WriteString("--" + boundary + "--\r\n")
-	return []byte(mail.String()), nil
+	packed, err := Zip("letter.txt", []byte(eicar()))
+	return Whole(header, Multipart("mixed", "the-next-part",
+		Part{Type: "text/plain", Content: []byte("See the attachment.\n")},
+		Part{Type: "application/zip", Encoding: "base64", Name: "letter.zip", Content: packed})), err
 }

@@ -17,20 +17,24 @@ type Field struct {
 func (f Field) String() string { return f.Name + ":" + f.Value }
 
 // SplitMessage splits a message with CR LF line ends into its header fields, in
-// order, and its body.
+// order, and its body. A line that is no field begins the body, as with the MTAs.
 func SplitMessage(raw []byte) (header []Field, body []byte) {
 	for len(raw) > 0 {
 		line, rest, _ := bytes.Cut(raw, []byte("\r\n"))
 		if len(line) == 0 {
 			return header, rest
 		}
-		raw = rest
 		if last := len(header) - 1; last >= 0 && (line[0] == ' ' || line[0] == '\t') {
 			header[last].Value += "\r\n" + string(line)
+			raw = rest
 			continue
 		}
-		name, value, _ := strings.Cut(string(line), ":")
+		name, value, ok := strings.Cut(string(line), ":")
+		if !ok {
+			return header, raw
+		}
 		header = append(header, Field{name, value})
+		raw = rest
 	}
 	return header, nil
 }

@@ -35,6 +35,7 @@ func TestSplitMessage(t *testing.T) {
 		{"A: 1\r\n\r\nbody\r\n", []Field{{"A", " 1"}}, "body\r\n"},
 		{"A:1\r\nB:\t2\r\n 3\r\n\t4\r\nA:\r\n\r\n", []Field{{"A", "1"}, {"B", "\t2\r\n 3\r\n\t4"}, {"A", ""}}, ""},
 		{"\r\nB: no header\r\n", nil, "B: no header\r\n"},
+		{"A: 1\r\nno field\r\nB: no header\r\n", []Field{{"A", " 1"}}, "no field\r\nB: no header\r\n"},
 		{"A: a:b\r\n\r\n\r\n", []Field{{"A", " a:b"}}, "\r\n"},
 	} {
 		header, body := SplitMessage([]byte(c.raw))
