@@ -279,7 +279,9 @@ func TestManyWait(t *testing.T) {
 				}
 			}
 		}
-		if replies[0] < messages*4/10 || replies[1] < messages*4/10 || replies[0]+replies[1] != messages {
+		// The one whose return is found first has all for up to a second: two thirds of
+		// those who wait for 1 s to 2 s come back in that time.
+		if least := messages / 4; replies[0] < least || replies[1] < least || replies[0]+replies[1] != messages {
 			t.Errorf("they replied to %d", replies)
 		}
 		if lines := r.logged.lines("level="); len(lines) != 4 {
