@@ -77,7 +77,7 @@ vuln:
 # e2e: the program among real sendmail, Postfix, amavisd, SpamAssassin and clamd. It fails
 # where they cannot run; AMAVIS_MILTER_E2E=run skips what cannot.
 e2e:
-	AMAVIS_MILTER_E2E=$${AMAVIS_MILTER_E2E:-require} $(GO) test -count=1 -timeout 15m ./internal/e2e/...
+	AMAVIS_MILTER_E2E=$${AMAVIS_MILTER_E2E:-require} $(GO) test -count=1 -timeout 25m ./internal/e2e/...
 
 # demo: the same for the eyes, with sendmail or MTA=postfix. It ends by itself and
 # leaves nothing behind but Debian's packages, unpacked below build/.
