@@ -88,9 +88,8 @@ func testLocalSubmission(t *testing.T, p *lab.Pipeline) {
 	sendmailSubmission(t, p)
 }
 
-// submit runs a command with some input, and returns once the MTA has nothing left
-// to do.
-func submit(t *testing.T, p *lab.Pipeline, input, command string, args ...string) {
+// submit runs a command with some input.
+func submit(t *testing.T, input, command string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(command, args...)
 	cmd.Stdin = strings.NewReader(input)
@@ -123,7 +122,7 @@ func awaitDelivery(t *testing.T, p *lab.Pipeline, mark int) *lab.Delivery {
 // its own Received field it names no client; SpamAssassin trusts both.
 func postfixSubmission(t *testing.T, p *lab.Pipeline) {
 	delivered, requests := p.Sink.Mark(), p.Relay.Mark()
-	submit(t, p, localMail(t, "by sendmail"), "/usr/sbin/sendmail", "-f", sender, user)
+	submit(t, localMail(t, "by sendmail"), "/usr/sbin/sendmail", "-f", sender, user)
 	delivery := awaitDelivery(t, p, delivered)
 	exchange := oneExchange(t, p, requests)
 	mustAttributes(t, exchange, map[string]string{
@@ -141,28 +140,38 @@ func mustBeginWith(t *testing.T, file []byte, want string) {
 	}
 }
 
+// sendmailProgram is sendmail with the configuration of the MTA, not the one of
+// sendmail's submission program.
+const sendmailProgram = "/usr/libexec/sendmail/sendmail"
+
 // sendmail has no client for SMTP over its standard input, and says so to the
 // milter and in its own Received field; to mail that is no SMTP at all it does not
 // apply milters.
 func sendmailSubmission(t *testing.T, p *lab.Pipeline) {
-	const program = "/usr/libexec/sendmail/sendmail"
 	delivered, requests := p.Sink.Mark(), p.Relay.Mark()
-	submit(t, p, localMail(t, "by the command"), program, "-f", sender, user)
+	submit(t, localMail(t, "by the command"), sendmailProgram, "-f", sender, user)
 	if d := awaitDelivery(t, p, delivered); len(d.Values("X-Virus-Scanned")) > 0 || len(p.Relay.Exchanges(requests)) > 0 {
 		t.Errorf("sendmail applies milters to mail without SMTP; delivered:\n%s", cut(d.Raw))
 	}
 
-	client, _, err := lab.RunSMTP(program, "-OHostStatusDirectory=", "-bs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	mustReply(t, client, "EHLO helo.lab.test", 250)
-	exchange, delivery, _ := sendPlainly(t, p, client, sender)
+	exchange, delivery, _ := sendPlainly(t, p, sendmailOnStdio(t), sender)
 	mustAttributes(t, exchange, map[string]string{
 		"client_name": "", "client_address": "", "client_port": "",
 		"helo_name": "helo.lab.test", "protocol_name": "ESMTP", "policy_bank": "", "sender": "<" + sender + ">",
 	})
 	mustTests(t, delivery, "NO_RELAYS")
 	mustBeginWith(t, exchange.Spooled, "Received: (from unknown@localhost)\n\tby mx.lab.test (amavis-milter) with ESMTP id ")
+}
+
+// sendmailOnStdio opens a session with sendmail on its standard input. The directory
+// that it would complain about is for deliveries.
+func sendmailOnStdio(t *testing.T) *lab.Client {
+	t.Helper()
+	client, _, err := lab.RunSMTP(sendmailProgram, "-OHostStatusDirectory=", "-bs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	mustReply(t, client, "EHLO helo.lab.test", 250)
+	return client
 }
