@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -68,16 +69,22 @@ var diffClean = ampdptest.Continue(
 	ampdptest.Line("insheader", "1", "X-Spam-Flag", "NO"),
 )
 
+// diffEncoded is what only amavisd's unpacking is about.
+var diffEncoded = regexp.MustCompile(`(?i)boundary=|encoding: (base64|quoted)`)
+
 // diffTestCase makes a case of one of the other end-to-end tests. Where amavisd has
-// more to say than that the mail is clean, the real one says it.
+// edits to make, the real one scans; it would take too long over all of them.
 func diffTestCase(c testCase) diffCase {
 	commands := []string{strings.TrimSpace("MAIL FROM:<" + c.sender + "> " + c.mail)}
 	for _, recipient := range c.recipients {
 		commands = append(commands, strings.TrimSpace("RCPT TO:<"+recipient+"> "+c.rcpt))
 	}
 	d := diffCase{name: "mail, " + c.name, scan: diffClean, mails: []diffMail{{append(commands, "DATA"), c.raw}}}
-	w, known := c.want[lab.Extensions.Name]
-	if !known || len(w.changed) > 0 || len(w.gone) > 0 || len(w.recipients) != len(c.recipients) {
+	switch w := c.want[lab.Extensions.Name]; {
+	case w.recipients == nil:
+		d.scan = ampdptest.Verdict("discard", "250", "2.7.0", "Ok, discarded, id=01234-01")
+	case diffEncoded.Match(c.raw):
+	case len(w.changed) > 0 || len(w.gone) > 0 || len(w.recipients) != len(c.recipients):
 		d.name, d.scan = "amavisd, "+c.name, nil
 	}
 	return d

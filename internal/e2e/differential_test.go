@@ -59,7 +59,7 @@ func TestDifferential(t *testing.T) {
 		{name: "ours", path: ours, more: []string{"--retry-time", diffRetry.String()}},
 	}
 	cases := diffCases(t)
-	seen := map[string]map[string]int{} // row, MTA: cases
+	seen := diffSeen{cases: map[string]map[string]int{}, patterns: map[string]bool{}}
 	ran := 0
 	onEach(t, lab.Extensions, func(t *testing.T, p *lab.Pipeline) {
 		began := time.Now()
@@ -68,7 +68,7 @@ func TestDifferential(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {
-			if err := undo(); err != nil {
+			if err := errors.Join(p.RestartMilter(), undo()); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -80,23 +80,20 @@ func TestDifferential(t *testing.T) {
 			if !c.runsOn(p.MTA) {
 				continue
 			}
-			for id := range diffExplain(t, p.MTA, c.name, both[0][c.name].compare(both[1][c.name])) {
-				if seen[id] == nil {
-					seen[id] = map[string]int{}
-				}
-				seen[id][p.MTA.Name]++
-			}
+			seen.explain(t, p.MTA, c.name, both[0][c.name].compare(both[1][c.name]))
 		}
 		ran++
 		t.Logf("%d cases through both programs in %v", len(both[0]), time.Since(began).Round(time.Second))
 	})
-	t.Log(diffReport(seen))
+	t.Log(seen.report())
 	if ran < len(lab.MTAs()) {
 		return // part of the test was asked for: what it did not see means nothing
 	}
 	for _, row := range diffRows {
-		if len(seen[row.id]) == 0 {
-			t.Errorf("row %q: no case shows this difference any more; take it out, of docs/MIGRATING.md as well", row.id)
+		for i, pattern := range row.shows {
+			if !seen.patterns[row.name(i)] {
+				t.Errorf("row %q: no case shows this any more in %s (cases %q); take it out, of docs/MIGRATING.md as well if it was the last", row.id, pattern.where, pattern.cases)
+			}
 		}
 	}
 }
@@ -120,44 +117,50 @@ func diffLink(t *testing.T) string {
 	return link
 }
 
-// diffReport is the table of the run: one line for each difference.
-func diffReport(seen map[string]map[string]int) string {
+// diffSeen is what was seen of the table.
+type diffSeen struct {
+	cases    map[string]map[string]int // by row and MTA: how many
+	patterns map[string]bool           // by diffRow.name
+}
+
+// report is the table of the run: one line for each difference.
+func (s *diffSeen) report() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "differences, and the number of cases that show them:\n%-24s", "")
+	fmt.Fprintf(&b, "differences, and the number of cases that show them:\n%-20s", "")
 	for _, mta := range lab.MTAs() {
 		fmt.Fprintf(&b, "%9s", mta.Name)
 	}
 	b.WriteString("\n")
 	for _, row := range diffRows {
-		fmt.Fprintf(&b, "%-24s", row.id)
+		fmt.Fprintf(&b, "%-20s", row.id)
 		for _, mta := range lab.MTAs() {
-			fmt.Fprintf(&b, "%9d", seen[row.id][mta.Name])
+			fmt.Fprintf(&b, "%9d", s.cases[row.id][mta.Name])
 		}
-		fmt.Fprintf(&b, "  %s\n", row.theirs+" -> "+row.ours)
+		fmt.Fprintf(&b, "  %s -> %s\n", row.theirs, row.ours)
 	}
 	return b.String()
 }
 
-// diffExplain matches each difference of a case with the table and returns the rows
-// that were needed. What no row explains is an error.
-func diffExplain(t *testing.T, mta *lab.MTA, name string, found []diffDifference) map[string]bool {
+// explain matches each difference of a case with the table. What no row explains is
+// an error.
+func (s *diffSeen) explain(t *testing.T, mta *lab.MTA, name string, found []diffDifference) {
 	t.Helper()
 	rows := map[string]bool{}
 	for _, d := range found {
-		id := ""
-		for _, row := range diffRows {
-			if row.matches(mta, name, d) {
-				id = row.id
-				break
-			}
-		}
-		if id == "" {
+		row, pattern := diffRowOf(mta, name, d)
+		if row == nil {
 			t.Errorf("%s, case %q: unexplained difference in %s:\ntheirs: %s\nours:   %s", mta.Name, name, d.where, diffQuote(d.theirs), diffQuote(d.ours))
 			continue
 		}
-		rows[id] = true
+		rows[row.id] = true
+		s.patterns[row.name(pattern)] = true
 	}
-	return rows
+	for id := range rows {
+		if s.cases[id] == nil {
+			s.cases[id] = map[string]int{}
+		}
+		s.cases[id][mta.Name]++
+	}
 }
 
 func diffQuote(s string) string {
@@ -174,11 +177,6 @@ func diffRun(t *testing.T, p *lab.Pipeline, program diffProgram, cases []diffCas
 	t.Helper()
 	tape := diffStartTape(t)
 	defer tape.Close()
-	t.Cleanup(func() {
-		if err := p.RestartMilter(); err != nil {
-			t.Fatal(err)
-		}
-	})
 	all := map[string]diffFacts{}
 	for _, setup := range diffSetups(cases) {
 		program.use(t, p, setup)
