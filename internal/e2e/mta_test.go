@@ -25,6 +25,9 @@ var differences = map[*lab.MTA]struct {
 	// relaying is the reply to a recipient that is none of ours.
 	relaying string
 
+	// extensions are those of SMTP that one of them lacks.
+	extensions map[string]bool
+
 	// mails is what it makes of some of the mails, by the names of their cases.
 	mails map[string]treatment
 }{
@@ -33,6 +36,8 @@ var differences = map[*lab.MTA]struct {
 		received:    `^Received: from HELO \(client\.remote\.test \[192\.0\.2\.10\]\)\r\n\tby mx\.lab\.test [^\r]* with WITH id \w+`,
 		unavailable: `^451 4\.3\.2 `,
 		relaying:    `^550 5\.7\.1 .*Relaying denied`,
+		// Debian builds sendmail 8.17 with neither.
+		extensions: map[string]bool{"CHUNKING": false, "SMTPUTF8": false},
 		mails: map[string]treatment{
 			"source route": routed,
 			// Return-Path is for the last MTA to add, Bcc for nobody to see; sendmail
@@ -60,10 +65,11 @@ var differences = map[*lab.MTA]struct {
 		},
 	},
 	lab.Postfix: {
-		accepted:    `^250 2\.0\.0 Ok: queued as (\w+)$`,
+		accepted:    `^250 2\.0\.0 Ok: (?:\d+ bytes )?queued as (\w+)$`,
 		received:    `^Received: from HELO \(client\.remote\.test \[192\.0\.2\.10\]\)\r\n\tby mx\.lab\.test \(Postfix\) with WITH id \w+`,
 		unavailable: `^451 4\.7\.1 Service unavailable - try again later$`,
 		relaying:    `^554 5\.7\.1 .*Relay access denied`,
+		extensions:  map[string]bool{"CHUNKING": true, "SMTPUTF8": true},
 		mails: map[string]treatment{
 			"source route": routed,
 			// It drops them before the milter (message_drop_headers in main.cf).

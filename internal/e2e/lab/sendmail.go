@@ -37,6 +37,7 @@ define(` + "`confMAX_MESSAGE_SIZE', `0'" + `)dnl
 define(` + "`confMAX_HEADERS_LENGTH', `262144'" + `)dnl
 define(` + "`confBAD_RCPT_THROTTLE', `0'" + `)dnl
 define(` + "`confTO_IDENT', `0'" + `)dnl
+define(` + "`confDONT_PROBE_INTERFACES', `true'" + `)dnl the clients' addresses are this host's, too
 define(` + "`confPRIVACY_FLAGS', `noetrn'" + `)dnl
 define(` + "`confDONT_BLAME_SENDMAIL', `GroupReadableKeyFile'" + `)dnl
 define(` + "`confSERVER_CERT', `" + mtaCertificate + "'" + `)dnl
