@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +53,13 @@ func (f *fakeScanner) asked() (tries, probes int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.tries), len(f.probes)
+}
+
+// probedAt returns when it was probed, from its start on.
+func (f *fakeScanner) probedAt() []time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.probes)
 }
 
 // change makes it another scanner.

@@ -68,7 +68,7 @@ func TestProbeBackOff(t *testing.T) {
 		for i, r := range rigs {
 			r.close()
 			last, want := time.Duration(0), minBackOff
-			for n, at := range lost[i].probes {
+			for n, at := range lost[i].probedAt() {
 				if gap := at - last; gap < want/2 || gap > want {
 					t.Errorf("wait %d is %v, want %v to %v", n+1, gap, want/2, want)
 				}
@@ -107,10 +107,9 @@ func TestSlowProbes(t *testing.T) {
 		defer r.close()
 		r.ask(t.Context())
 		time.Sleep(time.Minute)
-		f[0].mu.Lock()
-		defer f[0].mu.Unlock()
-		for i, at := range f[0].probes[1:] {
-			if gap := at - f[0].probes[i]; gap != probeTimeout {
+		probes := f[0].probedAt()
+		for i, at := range probes[1:] {
+			if gap := at - probes[i]; gap != probeTimeout {
 				t.Errorf("probe %d came %v after the one before", i+2, gap)
 			}
 		}
@@ -140,7 +139,7 @@ func TestScannerThatComesAndGoes(t *testing.T) {
 		}
 		time.Sleep(probeInterval)
 		refusal := f[0].tries[before]
-		for _, at := range f[0].probes {
+		for _, at := range f[0].probedAt() {
 			if at > refusal {
 				if at > refusal+minBackOff {
 					t.Errorf("after a steady time it is probed after %v", at-refusal)

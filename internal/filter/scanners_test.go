@@ -49,7 +49,7 @@ func TestDeadScanner(t *testing.T) {
 		if _, probes := f.asked(); probes < 30 || probes > 61 {
 			t.Errorf("%d probes in 30.5 s", probes)
 		}
-		if first := f.probes[0] - retryTime; first < probeInterval/2 {
+		if first := f.probedAt()[0] - retryTime; first < probeInterval/2 {
 			t.Errorf("the first probe came %v after the death", first)
 		}
 		if cause, took, _ := r.ask(t.Context()); cause != CauseUnavailable || took != 0 {
