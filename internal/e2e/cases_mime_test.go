@@ -32,6 +32,7 @@ func mimeCases() []testCase {
 		c("forwarded mail", lab.Multipart("mixed", "fwd", plainPart, inner)),
 		c("bounce", lab.Multipart("report; report-type=delivery-status", "dsn", plainPart, report, inner)).from(""),
 		c("binary attachment", lab.Multipart("mixed", "bin", plainPart, lab.Part{Type: "application/octet-stream", Encoding: "base64", Name: "data", Content: []byte(strings.Repeat(bytesFrom(0), 1000))})),
+		c("large", lab.Part{Type: "application/octet-stream", Encoding: "base64", Content: []byte(strings.Repeat(bytesFrom(0), 4000))}),
 		ill("unclosed boundary", unclosed),
 		ill("no boundary", lab.Part{Type: "multipart/mixed", Content: []byte("--what\nContent-Type: text/plain\n\ntext\n")}),
 		c("signed", lab.Multipart("signed; micalg=pgp-sha256; protocol=\"application/pgp-signature\"", "pgp", plainPart,

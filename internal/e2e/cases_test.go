@@ -4,6 +4,8 @@ import (
 	"flag"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,37 +19,92 @@ const (
 	fewestMails = 120
 )
 
-// TestMail sends every mail in every profile to every MTA, over one SMTP connection
-// for each of both.
+// TestMail sends every mail in every profile to every MTA, over a few SMTP
+// connections with many mails each.
 func TestMail(t *testing.T) {
 	cases := allCases(t)
-	checked := map[*lab.MTA]int{}
+	checked := map[*lab.MTA]*atomic.Int64{}
+	for _, mta := range lab.MTAs() {
+		checked[mta] = new(atomic.Int64)
+	}
 	for _, profile := range []lab.Profile{lab.TagAndDiscard, lab.Reject, lab.Extensions} {
 		t.Run(strings.ReplaceAll(profile.Name, " ", "-"), func(t *testing.T) {
 			onEach(t, profile, func(t *testing.T, p *lab.Pipeline) {
-				client := connect(t, p)
+				sessions := &sessions{p: p}
 				for _, c := range cases {
-					ok := t.Run(c.name, func(t *testing.T) {
-						c.check(t, p, client, c.want[profile.Name])
-						checked[p.MTA]++
+					t.Run(c.name, func(t *testing.T) {
+						if c.treatment(p.MTA).refuses == "" {
+							t.Parallel()
+						}
+						sessions.use(t, func(client *lab.Client) { c.check(t, p, client, c.want[profile.Name]) })
+						checked[p.MTA].Add(1)
 					})
-					if !ok { // who knows what state the session is in
-						client.Close()
-						client = connect(t, p)
-					}
 				}
-				if err := client.Quit(); err != nil {
-					t.Error(err)
-				}
+				// This runs when all of them have ended.
+				t.Cleanup(func() {
+					sessions.close(t)
+					mustSpoolEmpty(t, p)
+				})
 			})
 		})
 	}
 	needLab(t)
 	for _, mta := range lab.MTAs() {
-		t.Logf("%d mails checked in full with %s", checked[mta], mta.Name)
+		n := checked[mta].Load()
+		t.Logf("%d mails checked in full with %s", n, mta.Name)
 		// Who asks for some of them by name wants no more.
-		if checked[mta] < fewestMails && !strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
-			t.Errorf("only %d mails were checked with %s, want at least %d", checked[mta], mta.Name, fewestMails)
+		if n < fewestMails && !strings.Contains(flag.Lookup("test.run").Value.String(), "/") {
+			t.Errorf("only %d mails were checked with %s, want at least %d", n, mta.Name, fewestMails)
+		}
+	}
+}
+
+// sessions are open SMTP sessions that wait for another mail.
+type sessions struct {
+	p    *lab.Pipeline
+	mu   sync.Mutex
+	idle []*lab.Client
+}
+
+// use calls f with a session that nobody else uses.
+func (s *sessions) use(t *testing.T, f func(*lab.Client)) {
+	t.Helper()
+	client := s.take()
+	if client == nil {
+		var err error
+		if client, _, err = lab.DialSMTP(lab.ClientAddress, s.p.MTA.Address); err != nil {
+			t.Fatal(err)
+		}
+		mustReply(t, client, "EHLO helo.remote.test", 250)
+	}
+	defer func() {
+		if t.Failed() { // who knows what state the session is in
+			client.Close()
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.idle = append(s.idle, client)
+	}()
+	f(client)
+}
+
+func (s *sessions) take() *lab.Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) == 0 {
+		return nil
+	}
+	client := s.idle[len(s.idle)-1]
+	s.idle = s.idle[:len(s.idle)-1]
+	return client
+}
+
+func (s *sessions) close(t *testing.T) {
+	t.Helper()
+	for client := s.take(); client != nil; client = s.take() {
+		if err := client.Quit(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,75 +14,88 @@ import (
 )
 
 // check sends the mail of a case over client and compares all that can be seen.
+// Other cases may be under way at the same time over other connections.
 func (c *testCase) check(t *testing.T, p *lab.Pipeline, client *lab.Client, w want) {
 	t.Helper()
-	delivered, requests, logged := p.Sink.Mark(), p.Relay.Mark(), p.Syslog.Mark()
+	before := now(p)
 	c.envelope(t, client)
 	reply, err := client.Data(c.raw)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if refuses := c.treatment(p.MTA).refuses; refuses != "" {
-		mustReply(t, client, "MAIL FROM:<>", 250) // at the latest now it tells the milter
-		mustReply(t, client, "RSET", 250)
-		c.checkRefusal(t, p, reply, refuses, requests, delivered)
+		c.checkRefusal(t, p, client, reply, refuses, before)
 		return
 	}
-	mustSpoolEmpty(t, p)
 	wantReply := replyOf(p.MTA, w.reply)
 	if ok, err := regexp.MatchString(wantReply, reply.String()); err != nil || !ok {
 		t.Errorf("the client was told %q, want %s (%v)", reply, wantReply, err)
 	}
-	if err := p.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	exchanges := p.Relay.Exchanges(requests)
+	exchanges := exchangesAbout(t, p, client, before)
 	if len(exchanges) != 1 {
+		before.tell(t, p, "")
 		t.Fatalf("amavisd was asked %d times, want once", len(exchanges))
 	}
-	c.checkRequest(t, p.MTA, exchanges[0], queueID(p.MTA, reply))
-	c.checkSpool(t, p.MTA, exchanges[0])
-	c.checkDeliveries(t, p.MTA, p.Sink.Deliveries(delivered), w)
-	checkSummary(t, p, logged)
+	exchange := exchanges[0]
+	id := c.checkRequest(t, p.MTA, exchange, queueID(p.MTA, reply))
+	// It must be gone before the client has its reply: there is nothing to wait for.
+	if names, err := p.Spool(); err != nil || slices.ContainsFunc(names, func(name string) bool { return strings.Contains(name, id) }) {
+		t.Errorf("in the spool: %q, error %v; want nothing of %s", names, err, id)
+	}
+	if err := p.FlushMessage(id); err != nil {
+		t.Fatal(err)
+	}
+	c.checkSpool(t, p.MTA, exchange)
+	deliveries := deliveriesOf(p, before, id)
+	c.checkDeliveries(t, p.MTA, deliveries, w)
+	checkSummary(t, p, before.logged, id)
 	if t.Failed() {
-		tell(t, p, exchanges[0], delivered, logged)
+		t.Logf("amavisd was asked:\n%s", exchange.Request)
+		t.Logf("about the mail:\n%s", cut(exchange.Spooled))
+		t.Logf("amavisd answered:\n%s", cut(exchange.Reply))
+		before.tell(t, p, id)
+		for _, d := range deliveries {
+			t.Logf("delivered to %v:\n%s", d.Recipients, cut(d.Raw))
+		}
 	}
 }
 
+// exchangesAbout are those since the marks about mail that came over client.
+func exchangesAbout(t *testing.T, p *lab.Pipeline, client *lab.Client, since marks) []lab.Exchange {
+	t.Helper()
+	port := []string{strconv.Itoa(client.Port())}
+	return slices.DeleteFunc(p.Relay.Exchanges(since.requests), func(exchange lab.Exchange) bool {
+		return !slices.Equal(attribute(t, exchange, "client_port"), port)
+	})
+}
+
+// deliveriesOf are those since the marks of the message with this queue id, which
+// stands in the MTA's Received field, the first one.
+func deliveriesOf(p *lab.Pipeline, since marks, id string) []*lab.Delivery {
+	return slices.DeleteFunc(p.Sink.Deliveries(since.delivered), func(d *lab.Delivery) bool {
+		received := d.Values("Received")
+		return len(received) == 0 || !slices.Contains(strings.Fields(strings.ReplaceAll(received[0], ";", " ")), id)
+	})
+}
+
 // checkRefusal is the check of a mail that the MTA itself refuses when it has all
-// of it: amavisd is not bothered, and the spool soon is empty.
-func (c *testCase) checkRefusal(t *testing.T, p *lab.Pipeline, reply lab.Reply, want string, requests, delivered int) {
+// of it: amavisd is not bothered, and the spool soon is empty. No other case may be
+// under way.
+func (c *testCase) checkRefusal(t *testing.T, p *lab.Pipeline, client *lab.Client, reply lab.Reply, want string, before marks) {
 	t.Helper()
 	if ok, err := regexp.MatchString(want, reply.String()); err != nil || !ok {
 		t.Errorf("the client was told %q, want %s (%v)", reply, want, err)
 	}
+	mustReply(t, client, "MAIL FROM:<>", 250) // at the latest now it tells the milter
+	mustReply(t, client, "RSET", 250)
 	mustSpool(t, p, 0)
-	if n := p.Relay.Mark() - requests; n != 0 {
-		t.Errorf("amavisd was asked %d times about a mail that %s refuses", n, p.MTA.Name)
-	}
-	if n := p.Sink.Mark() - delivered; n != 0 {
-		t.Errorf("%d mails were delivered", n)
-	}
+	before.mustAsk(t, p)
+	before.mustDeliver(t, p)
 }
 
-// tell shows what happened to a mail since the marks.
-func tell(t *testing.T, p *lab.Pipeline, exchange lab.Exchange, delivered, logged int) {
-	t.Helper()
-	t.Logf("amavisd was asked:\n%s", exchange.Request)
-	t.Logf("about the mail:\n%s", cut(exchange.Spooled))
-	t.Logf("amavisd answered:\n%s", cut(exchange.Reply))
-	for _, line := range p.Syslog.Since(logged, "") {
-		if line.Ident != "amavis" { // it is talkative
-			t.Logf("log: %s: %s", line.Ident, line.Text)
-		}
-	}
-	for _, d := range p.Sink.Deliveries(delivered) {
-		t.Logf("delivered to %v:\n%s", d.Recipients, cut(d.Raw))
-	}
-}
-
-// checkRequest compares the AM.PDP request with what the client said.
-func (c *testCase) checkRequest(t *testing.T, mta *lab.MTA, exchange lab.Exchange, queueID string) {
+// checkRequest compares the AM.PDP request with what the client said. It returns the
+// queue id, which is that of the MTA's reply if it told one.
+func (c *testCase) checkRequest(t *testing.T, mta *lab.MTA, exchange lab.Exchange, queueID string) string {
 	t.Helper()
 	attributes, err := lab.Attributes(exchange.Request)
 	if err != nil {
@@ -121,6 +135,7 @@ func (c *testCase) checkRequest(t *testing.T, mta *lab.MTA, exchange lab.Exchang
 	if len(attributes) == 0 || attributes[0].Name != "request" {
 		t.Errorf("the request begins with %v, want request=AM.PDP", attributes)
 	}
+	return queueID
 }
 
 // receivedByUs is the field that stands above the mail in the spool.
@@ -231,14 +246,13 @@ func matches(want, got string) (bool, error) {
 	return regexp.MatchString(want, got)
 }
 
-// checkSummary asks for exactly one line of ours about the mail.
-func checkSummary(t *testing.T, p *lab.Pipeline, mark int) {
+// checkSummary asks for exactly one line of ours about the message.
+func checkSummary(t *testing.T, p *lab.Pipeline, mark int, queueID string) {
 	t.Helper()
-	summary := regexp.MustCompile(`^\w+: verdict=`)
 	err := lab.Poll(logTimeout, "the summary line", func() error {
 		n := 0
 		for _, line := range p.Syslog.Since(mark, "amavis-milter") {
-			if summary.MatchString(line.Text) {
+			if strings.HasPrefix(line.Text, queueID+": verdict=") {
 				n++
 			}
 		}

@@ -47,7 +47,7 @@ func testClientHangsUpAtTheEnd(t *testing.T, p *lab.Pipeline) {
 		return nil
 	})
 	if err != nil {
-		before.tell(t, p)
+		before.tell(t, p, "")
 		t.Fatal(err)
 	}
 	mustTake(t, p, send(t, connect(t, p), sender, []string{"next@lab.test"}, cleanMail("the next one")), nil)

@@ -45,7 +45,7 @@ func testSubmittedMail(t *testing.T, p *lab.Pipeline) {
 				return nil
 			})
 			if err != nil {
-				before.tell(t, p)
+				before.tell(t, p, "")
 				t.Fatal(err)
 			}
 			deliveries := before.mustDeliver(t, p, c.delivered...)

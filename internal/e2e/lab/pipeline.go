@@ -157,6 +157,19 @@ func (p *Pipeline) Flush() error {
 	})
 }
 
+// FlushMessage returns when the MTA has delivered the message with this queue id.
+func (p *Pipeline) FlushMessage(queueID string) error {
+	return Poll(startTimeout, p.MTA.Name+" to deliver "+queueID, func() error {
+		names, err := p.MTA.Queued()
+		for _, name := range names {
+			if strings.Contains(filepath.Base(name), queueID) {
+				return fmt.Errorf("%s is in its queue", name)
+			}
+		}
+		return err
+	})
+}
+
 // Spool lists what lies in the milter's spool, its lock left out.
 func (p *Pipeline) Spool() ([]string, error) {
 	entries, err := os.ReadDir(SpoolDir)
