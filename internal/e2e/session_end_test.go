@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
 )
@@ -15,12 +14,12 @@ const manyClients = 60
 // exactly once.
 func TestManyClients(t *testing.T) {
 	onEach(t, virusesOnly, func(t *testing.T, p *lab.Pipeline) {
-		delivered, requests := p.Sink.Mark(), p.Relay.Mark()
-		l := &load{p: p, size: manyClients, began: time.Now(), replies: make([]string, manyClients)}
+		requests := p.Relay.Mark()
+		l := newLoad(p, manyClients, p.MTA)
 		for id := range l.size {
-			l.wg.Go(func() { l.sendOne(id) })
+			l.wg.Go(func() { l.sendOne(p.MTA, id) })
 		}
-		l.finish(t, delivered)
+		l.finish(t)
 		if n := p.Relay.Mark() - requests; n != manyClients {
 			t.Errorf("amavisd was asked %d times about %d mails", n, manyClients)
 		}

@@ -64,23 +64,23 @@ func (p *Pipeline) start(profile Profile) (err error) {
 	if p.Milter, err = p.startService(); err != nil {
 		return err
 	}
-	return p.startMTA()
+	return p.startMTA(p.MTA)
 }
 
-// startMTA runs the MTA unless it runs already.
-func (p *Pipeline) startMTA() error {
-	if p.running[p.MTA] != nil {
+// startMTA runs an MTA unless it runs already.
+func (p *Pipeline) startMTA(mta *MTA) error {
+	if p.running[mta] != nil {
 		return nil
 	}
 	_, port, err := net.SplitHostPort(p.Sink.Address())
 	if err != nil {
 		return err
 	}
-	process, err := p.MTA.start(p.contrib, port, answers("tcp", p.MTA.Address))
+	process, err := mta.start(p.contrib, port, answers("tcp", mta.Address))
 	if err != nil {
 		return err
 	}
-	p.running[p.MTA] = process
+	p.running[mta] = process
 	return nil
 }
 
@@ -93,7 +93,7 @@ func (p *Pipeline) UseMTA(mta *MTA) error {
 	if err := p.RestartMilter(); err != nil {
 		return err
 	}
-	return p.startMTA()
+	return p.startMTA(mta)
 }
 
 // UseProfile restarts amavisd with another profile.
@@ -126,11 +126,26 @@ func (p *Pipeline) RestartMilter(flags ...string) (err error) {
 // UseForeground runs the milter in the foreground on the MTA's socket, without the
 // relay between it and amavisd, and with these options besides.
 func (p *Pipeline) UseForeground(binary string, args ...string) error {
-	all := []string{"-f", "-p", "local:" + p.MTA.MilterSocket, "-S", "local:" + AmavisdSocket, "-w", AmavisHome}
-	if group := p.MTA.socketGroup; group != "" {
-		all = append(all, "-g", group)
+	return p.UseProgram("amavis-milter", foreground(p.MTA, binary, args))
+}
+
+// StartBeside runs one more milter, as UseForeground does, for another MTA than that
+// of the pipeline, and that MTA unless it runs. The milter is the caller's to stop.
+func (p *Pipeline) StartBeside(mta *MTA, binary string, args ...string) (*Milter, error) {
+	milter, err := startMilter("amavis-milter", foreground(mta, binary, args), "unix", mta.MilterSocket)
+	if err != nil {
+		return nil, err
 	}
-	return p.UseProgram("amavis-milter", exec.Command(binary, append(all, args...)...))
+	return milter, p.startMTA(mta)
+}
+
+// foreground is the program for one MTA.
+func foreground(mta *MTA, binary string, args []string) *exec.Cmd {
+	all := []string{"-f", "-p", "local:" + mta.MilterSocket, "-S", "local:" + AmavisdSocket, "-w", AmavisHome}
+	if mta.socketGroup != "" {
+		all = append(all, "-g", mta.socketGroup)
+	}
+	return exec.Command(binary, append(all, args...)...)
 }
 
 // UseProgram runs a milter as account amavis in the foreground, which must serve
@@ -146,14 +161,19 @@ func (p *Pipeline) UseProgram(name string, cmd *exec.Cmd) (err error) {
 	return err
 }
 
-// Flush returns when the MTA has delivered all that it has taken.
+// Flush returns when the MTAs have delivered all that they have taken.
 func (p *Pipeline) Flush() error {
-	return Poll(startTimeout, p.MTA.Name+"'s queue to be empty", func() error {
-		names, err := p.MTA.Queued()
-		if err != nil || len(names) == 0 {
-			return err
+	return Poll(startTimeout, "the MTAs' queues to be empty", func() error {
+		for mta := range p.running {
+			names, err := mta.Queued()
+			if err != nil {
+				return err
+			}
+			if len(names) > 0 {
+				return fmt.Errorf("%d files in that of %s", len(names), mta.Name)
+			}
 		}
-		return fmt.Errorf("%d files in it", len(names))
+		return nil
 	})
 }
 
