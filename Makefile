@@ -27,11 +27,15 @@ AT_ITS_PLACE = sed 's|/var/amavis|$(RUNTIME_DIR)|g; s|/usr/sbin/amavis-milter|$(
 # A link to us may be replaced, a program may not. Debian's package can stay: its
 # init script and settings are what we are started by then.
 OLD_NAME = $(DESTDIR)$(SBINDIR)/amavisd-milter
-OLD_NAME_IS_FREE = if [ -L '$(OLD_NAME)' ] && [ "$$(readlink '$(OLD_NAME)')" = amavis-milter ]; then :; \
-	elif [ -e '$(OLD_NAME)' ] || [ -L '$(OLD_NAME)' ]; then \
+OLD_PAGE = $(DESTDIR)$(MANDIR)/man8/amavisd-milter.8
+IS_OURS = is_ours() { [ -L "$$1" ] && case $$(readlink "$$1") in "$$2" | "$$3") ;; *) false ;; esac; }; \
+	is_free() { is_ours "$$@" || ! { [ -e "$$1" ] || [ -L "$$1" ]; }; };
+OLD_NAME_IS_FREE = $(IS_OURS) is_free '$(OLD_NAME)' amavis-milter '$(SBINDIR)/amavis-milter' || { \
 	echo '$(OLD_NAME) is another program: rename it first, on Debian by' >&2; \
 	echo '    dpkg-divert --local --rename --add $(SBINDIR)/amavisd-milter' >&2; \
-	echo 'which keeps its package, init script and settings. Nothing was installed.' >&2; exit 1; fi
+	echo 'which keeps its package, init script and settings. Nothing was installed.' >&2; exit 1; }; \
+	is_free '$(OLD_PAGE)' amavis-milter.8 '$(MANDIR)/man8/amavis-milter.8' || { \
+	echo '$(OLD_PAGE) is the page of another program: rename it first. Nothing was installed.' >&2; exit 1; }
 
 # Tools are run at these versions without being in go.mod.
 STATICCHECK    = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -116,7 +120,7 @@ endif
 
 ifeq ($(AMAVISD_MILTER),yes)
 	ln -sfn amavis-milter '$(OLD_NAME)'
-	ln -sfn amavis-milter.8 '$(DESTDIR)$(MANDIR)/man8/amavisd-milter.8'
+	ln -sfn amavis-milter.8 '$(OLD_PAGE)'
 endif
 
 # clean: removes what was built, and the unpacked packages.

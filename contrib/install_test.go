@@ -113,3 +113,43 @@ func TestInstallKeepsOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestInstallKeepsOthersPage: the same for the manual page of another program.
+func TestInstallKeepsOthersPage(t *testing.T) {
+	dir := t.TempDir()
+	page := filepath.Join(dir, "usr/share/man/man8/amavisd-milter.8")
+	if err := os.MkdirAll(filepath.Dir(page), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(page, []byte("the real one"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	before := installed(t, dir)
+	out, err := makeInstall(t, dir, "AMAVISD_MILTER=yes")
+	if err == nil || !strings.Contains(out, page+" is the page of another program: rename it first. Nothing was installed.") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if after := installed(t, dir); after != before {
+		t.Errorf("there was %q, and is %q", before, after)
+	}
+}
+
+// TestInstallOverOwnLinks: links of ours are made anew, absolute ones included.
+func TestInstallOverOwnLinks(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "usr/sbin/amavisd-milter")
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/usr/sbin/amavis-milter", link); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if out, err := makeInstall(t, dir, "AMAVISD_MILTER=yes"); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if target, err := os.Readlink(link); err != nil || target != "amavis-milter" {
+			t.Errorf("the link leads to %q, %v", target, err)
+		}
+	}
+}

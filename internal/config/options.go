@@ -100,10 +100,7 @@ var options = []option{
 		name: "backlog", value: "N", group: groupSockets,
 		help: "connections that may wait to be accepted; 0: as many as the system allows",
 		def:  func(c *Config) string { return strconv.Itoa(c.Backlog) },
-		set: func(d *draft, v string) (err error) {
-			d.Backlog, err = parseCount(v, maxBacklog)
-			return err
-		},
+		set:  setCount("backlog", maxBacklog, func(d *draft) *int { return &d.Backlog }),
 	},
 	{
 		name: "work-dir", value: "DIR", group: groupScanning,
@@ -118,34 +115,31 @@ var options = []option{
 		name: "max-conns", value: "N", group: groupScanning,
 		help: "messages scanned at once, best amavisd's $max_servers; 0: no limit",
 		def:  func(c *Config) string { return strconv.Itoa(c.MaxConns) },
-		set: func(d *draft, v string) (err error) {
-			d.MaxConns, err = parseCount(v, maxConns)
-			return err
-		},
+		set:  setCount("max-conns", maxConns, func(d *draft) *int { return &d.MaxConns }),
 	},
 	{
 		name: "max-wait", value: "TIME", group: groupScanning,
 		help: "how long a message waits for its turn; 0: not at all",
 		def:  func(c *Config) string { return seconds(c.MaxWait) },
-		set:  setTime(0, func(c *Config) *time.Duration { return &c.MaxWait }),
+		set:  setTime("max-wait", 0, func(c *Config) *time.Duration { return &c.MaxWait }),
 	},
 	{
 		name: "amavisd-timeout", value: "TIME", group: groupScanning,
 		help: "how long amavisd may take for a message; 0: up to the deadline",
 		def:  func(c *Config) string { return seconds(c.AmavisdTimeout) },
-		set:  setTime(0, func(c *Config) *time.Duration { return &c.AmavisdTimeout }),
+		set:  setTime("amavisd-timeout", 0, func(c *Config) *time.Duration { return &c.AmavisdTimeout }),
 	},
 	{
 		name: "deadline", value: "TIME", group: groupScanning,
 		help: "bounds waiting, retrying and scanning together; at least 1, and less than the MTA's own (sendmail: E=)",
 		def:  func(c *Config) string { return seconds(c.Deadline) },
-		set:  setTime(time.Second, func(c *Config) *time.Duration { return &c.Deadline }),
+		set:  setTime("deadline", time.Second, func(c *Config) *time.Duration { return &c.Deadline }),
 	},
 	{
 		name: "timeout", value: "TIME", group: groupScanning,
 		help: "how long the MTA may be silent between two commands; at least 1",
 		def:  func(c *Config) string { return seconds(c.Timeout) },
-		set:  setTime(time.Second, func(c *Config) *time.Duration { return &c.Timeout }),
+		set:  setTime("timeout", time.Second, func(c *Config) *time.Duration { return &c.Timeout }),
 	},
 	{
 		name: "x-header", value: "'NAME: VALUE'", group: groupScanning,
@@ -202,7 +196,7 @@ var options = []option{
 		name: "retry-time", value: "TIME", group: groupFailures,
 		help: "how long amavisd is tried again while it does not answer; 0: each socket once",
 		def:  func(c *Config) string { return seconds(c.RetryTime) },
-		set:  setTime(0, func(c *Config) *time.Duration { return &c.RetryTime }),
+		set:  setTime("retry-time", 0, func(c *Config) *time.Duration { return &c.RetryTime }),
 	},
 	{
 		name: "on-failure", value: "[CAUSE=]ACTION", group: groupFailures,
@@ -274,7 +268,7 @@ var options = []option{
 		name: "debug-level", value: "N", group: groupLogging,
 		help: "0: one line a message; 1 to 9: log everything",
 		def:  func(*Config) string { return "0" },
-		set:  (*draft).setDebugLevel,
+		set:  setCount("debug-level", maxDebugLevel, func(d *draft) *int { return &d.debugLevel }),
 	},
 	{
 		name: "log-target", value: "TARGET", group: groupLogging,
@@ -308,13 +302,34 @@ func setSwitch(field func(d *draft) *bool) func(*draft, string) error {
 	}
 }
 
-func setTime(least time.Duration, field func(c *Config) *time.Duration) func(*draft, string) error {
+// setCount sets a number. One above the highest means the highest: an old command
+// line shall start the program, and no site can tell the two apart.
+func setCount(name string, most int, field func(d *draft) *int) func(*draft, string) error {
+	return func(d *draft, value string) error {
+		n, err := parseCount(value, most)
+		if err != nil {
+			return err
+		}
+		if n > most {
+			d.warn("%s: %s is taken for %d, the highest", d.dialect.names(name), value, most)
+		}
+		*field(d) = min(n, most)
+		return nil
+	}
+}
+
+// setTime sets a time. One above the longest means that one, as with setCount.
+func setTime(name string, least time.Duration, field func(c *Config) *time.Duration) func(*draft, string) error {
 	return func(d *draft, value string) error {
 		t, err := parseTime(value, least)
-		if err == nil {
-			*field(d.Config) = t
+		if err != nil {
+			return err
 		}
-		return err
+		if t > maxTime {
+			d.warn("%s: %s is taken for %s, the longest", d.dialect.names(name), value, shortTime(maxTime))
+		}
+		*field(d.Config) = min(t, maxTime)
+		return nil
 	}
 }
 
@@ -342,16 +357,6 @@ func (d *draft) setSocketOwner(value string) error {
 		d.ownerGroup, err = parseAccount(group, "group")
 	}
 	return err
-}
-
-func (d *draft) setDebugLevel(value string) (err error) {
-	if d.debugLevel, err = parseCount(value, mostDebugLevel); err != nil {
-		return fmt.Errorf("%q: write a number from 0 to %d", value, maxDebugLevel)
-	}
-	if d.debugLevel > maxDebugLevel {
-		d.warn("%s: %d is taken for %d, the highest", d.dialect.names("debug-level"), d.debugLevel, maxDebugLevel)
-	}
-	return nil
 }
 
 // seconds writes the default of a time.

@@ -81,6 +81,11 @@ func parsePolicyBank(text string) (PolicyBank, error) {
 			return bank, err
 		}
 		bank.Match = m
+	default:
+		// amavisd would pass over such a name in silence.
+		if _, err := parseMatch(name, forPolicyBank); err == nil {
+			return bank, fmt.Errorf("%q is a match without the name of a policy bank: write %s=NAME", name, name)
+		}
 	}
 	if !isPolicyBankName(name) {
 		return PolicyBank{}, fmt.Errorf("%q cannot be the name of a policy bank: write it without commas and control characters, and without spaces around it", name)

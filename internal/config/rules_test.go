@@ -135,6 +135,10 @@ func TestPolicyBankMistakes(t *testing.T) {
 		{"192.0.2.1/24=A", `write 192.0.2.0/24 for the network`},
 		{"size>1=BIG", `"size>1": the size is not known before amavisd has been asked: write a network`},
 		{"size=BIG", `the size is not known before`},
+		{"auth", `"auth" is a match without the name of a policy bank: write auth=NAME`},
+		{"192.0.2.0/24", `write 192.0.2.0/24=NAME`},
+		{"2001:db8::1", `write 2001:db8::1=NAME`},
+		{"daemon:MSA", `write daemon:MSA=NAME`},
 	}
 	for _, tt := range tests {
 		got, err := parsePolicyBank(tt.text)

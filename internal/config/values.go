@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -11,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of values. No site needs more; a larger value is a slip of the finger.
+// Bounds of values. No site needs more.
 const (
 	maxTime     = 24 * time.Hour // of every time
 	maxConns    = 100_000        // messages scanned at once
@@ -22,20 +23,18 @@ const (
 	maxRules    = 1000           // policy banks, and skips
 	maxSkipSize = 1 << 40        // bytes; 1 TiB
 
-	// Levels of the old amavisd-milter. All above 0 are one to us; it took more than
-	// it knew, and so do we.
-	maxDebugLevel, mostDebugLevel = 9, 99
+	maxDebugLevel = 9 // of the old amavisd-milter; all above 0 are one to us
 )
 
 // parseTime reads a time: plain seconds, or a number with one of Go's units. least
-// is the smallest value allowed.
+// is the smallest value allowed. What is longer than maxTime is the caller's to cut.
 func parseTime(text string, least time.Duration) (time.Duration, error) {
 	const hint = "write seconds, or a unit as in 90s, 10m, 1h"
 	var t time.Duration
 	if isDigits(text) {
 		seconds, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || seconds > int64(maxTime/time.Second) {
-			return 0, fmt.Errorf("%q is too long: write at most %s", text, shortTime(maxTime))
+		if err != nil || seconds > int64(math.MaxInt64/time.Second) {
+			return math.MaxInt64, nil
 		}
 		t = time.Duration(seconds) * time.Second
 	} else {
@@ -49,8 +48,6 @@ func parseTime(text string, least time.Duration) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is negative: %s", text, hint)
 	case t < least:
 		return 0, fmt.Errorf("%q is too short: write at least %s", text, shortTime(least))
-	case t > maxTime:
-		return 0, fmt.Errorf("%q is too long: write at most %s", text, shortTime(maxTime))
 	}
 	return t, nil
 }
@@ -66,10 +63,14 @@ func shortTime(t time.Duration) string {
 	return t.String()
 }
 
+// parseCount reads a number from 0 to most. What is above is the caller's to cut.
 func parseCount(text string, most int) (int, error) {
-	n, err := strconv.Atoi(text)
-	if err != nil || !isDigits(text) || n > most {
+	if !isDigits(text) {
 		return 0, fmt.Errorf("%q: write a number from 0 to %d", text, most)
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return math.MaxInt, nil
 	}
 	return n, nil
 }
