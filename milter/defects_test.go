@@ -37,6 +37,7 @@ func TestBareLibrary(t *testing.T) {
 		"Shutdown waits for idle connections":          bareShutdown,         // TestShutdownIdle
 		"an error of a callback drops the connection":  bareCallbackError,    // TestOutOfOrder
 		"a header frame of three strings, no log line": bareHeaderOfThree,    // TestMalformedFrames
+		"a hidden address drops the connection":        bareHiddenAddress,    // TestHiddenAddress
 		"a macro is found by its exact name only":      bareMacroName,        // TestQueueIDInBraces
 		"a bare CR in a value becomes a line end":      bareCarriageReturn,   // TestHeaderValues
 		"ABORT wipes the macros of HELO":               bareAbortWipesMacros, // TestFactsLast
@@ -236,6 +237,13 @@ func bareHeaderOfThree(t *testing.T) {
 	m := bareMTA(t, miltertest.Sendmail817, nil)
 	m.Send('L', []byte("a\x00b\x00c\x00"))
 	if _, _, err := m.Receive(); err == nil {
+		t.Error("the connection lives on")
+	}
+}
+
+func bareHiddenAddress(t *testing.T) {
+	m := bareMTA(t, miltertest.Version2, nil)
+	if _, err := m.Connect("unknown", '4', 0, "unknown"); err == nil {
 		t.Error("the connection lives on")
 	}
 }

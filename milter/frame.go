@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 )
 
 // Limits of the milter protocol as this package admits it.
@@ -114,6 +116,34 @@ func wellFormedConnect(data []byte) bool {
 		return len(rest) > 3
 	}
 	return false
+}
+
+// readableConnect returns well-formed data of a CONNECT as the library can read it.
+// For an address that does not parse it would drop the connection; Postfix sends
+// "unknown" in family 4 for a client whose address a proxy hides (XCLIENT). That is
+// family U, which has neither port nor address.
+func readableConnect(data []byte) []byte {
+	end := bytes.IndexByte(data, 0) + 1 // of the host
+	if family := data[end]; family != '4' && family != '6' {
+		return data
+	}
+	if address := cString(data[end+3:]); isReadable(data[end], address) {
+		return data
+	}
+	return append(data[:end:end], 'U')
+}
+
+// isReadable reports whether the library reads an address of family 4 or 6, by its
+// own rules.
+func isReadable(family byte, address string) bool {
+	if family == '4' {
+		return net.ParseIP(address).To4() != nil
+	}
+	address = strings.TrimPrefix(address, "IPv6:")
+	if inner, ok := strings.CutPrefix(address, "["); ok && strings.HasSuffix(inner, "]") {
+		address = strings.TrimSuffix(inner, "]")
+	}
+	return net.ParseIP(address) != nil
 }
 
 // wellFormedHeader wants exactly two strings: name NUL value NUL.

@@ -121,3 +121,72 @@ func TestClaimedLength(t *testing.T) {
 		t.Errorf("100 claims of 1 MiB cost %d bytes", grown)
 	}
 }
+
+// TestHiddenAddress: Postfix sends the word "unknown" for the address of a client that
+// a proxy hides (XCLIENT). Every message of such a client gets its verdict, as one of
+// nobody knows whom; its name stands.
+func TestHiddenAddress(t *testing.T) {
+	for _, o := range []miltertest.Offer{miltertest.Postfix37, miltertest.Version2} {
+		b := startServer(t, &testHandler{}, quickTimes())
+		m := b.mta(t, o)
+		for i, want := range []Client{
+			{Name: "unknown"},
+			{Name: "client.example.net"},
+			{Name: "client.example.net", Address: "192.0.2.9", Port: 25},
+			{Name: "unknown"},
+		} {
+			address := want.Address
+			if address == "" {
+				address = "unknown"
+			}
+			m.Macros('C', "{client_name}", want.Name, "{client_addr}", address)
+			if a, err := m.Connect(want.Name, '4', want.Port, address); err != nil {
+				t.Fatalf("version %d, client %d: connect: %q, %v", o.Version, i, a, err)
+			}
+			a, err := m.SendMessage(plainMessage)
+			mustAnswer(t, a, err, "accept")
+			if got := b.handler.transaction(t, i).env.Client; got != want {
+				t.Errorf("version %d, client %d: got %+v, want %+v", o.Version, i, got, want)
+			}
+		}
+		if s := b.log.String(); s != "" {
+			t.Errorf("log: %s", s)
+		}
+	}
+}
+
+// TestConnectAddress: of the addresses of a CONNECT those go on that the library reads,
+// and none that it drops the connection for.
+func TestConnectAddress(t *testing.T) {
+	for _, c := range []struct {
+		family   byte
+		address  string
+		readable bool
+	}{
+		{'4', "192.0.2.1", true}, {'4', "::ffff:192.0.2.1", true}, {'4', "0.0.0.0", true},
+		{'4', "unknown", false}, {'4', "", false}, {'4', "[192.0.2.1]", false}, {'4', "192.0.2", false},
+		{'4', "192.0.2.256", false}, {'4', "192.0.2.01", false}, {'4', "2001:db8::1", false}, {'4', "192.0.2.1 ", false},
+		{'6', "2001:db8::1", true}, {'6', "IPv6:2001:db8::1", true}, {'6', "[2001:db8::1]", true}, {'6', "IPv6:[2001:db8::1]", true},
+		{'6', "IPv6:::ffff:c000:201", true}, {'6', "192.0.2.1", true},
+		{'6', "unknown", false}, {'6', "IPv6:unknown", false}, {'6', "", false}, {'6', "IPv6:", false}, {'6', "[]", false}, {'6', "[", false},
+		{'6', "ipv6:2001:db8::1", false}, {'6', "[IPv6:2001:db8::1]", false}, {'6', "[2001:db8::1", false}, {'6', "fe80::1%eth0", false},
+		{'L', "/run/x", true}, {'L', "unknown", true}, {'L', "", true},
+	} {
+		data := append([]byte("h.example\x00"), c.family, 0, 25)
+		data = append(append(data, c.address...), 0)
+		want := data
+		if !c.readable {
+			want = []byte("h.example\x00U")
+		}
+		if got := readableConnect(data); !bytes.Equal(got, want) {
+			t.Errorf("%q is handed on as %q, want %q", data, got, want)
+		}
+		if err := checkFrame(cmdConnect, readableConnect(data)); err != nil {
+			t.Errorf("%q is handed on malformed: %v", data, err)
+		}
+		m := bareMTA(t, miltertest.Version2, nil)
+		if _, err := m.Connect("h.example", c.family, 25, c.address); (err == nil) != c.readable {
+			t.Errorf("the bare library, family %c, address %q: %v", c.family, c.address, err)
+		}
+	}
+}

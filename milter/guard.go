@@ -109,6 +109,8 @@ func (g *guard) admit() error {
 			// library does not look.
 			g.admitted = appendFrame(appendFrame(nil, cmdBody, data), cmdBodyEOB, nil)
 			g.tail = true
+		case command == cmdConnect:
+			g.admitted = appendFrame(nil, cmdConnect, readableConnect(data))
 		default:
 			if command == cmdMail || command == cmdRcpt {
 				g.argument = cString(data)
