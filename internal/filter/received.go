@@ -29,8 +29,8 @@ const unknownName = "unknown"
 // Host names are in lower case for the same reason: a word "Exim" among them would
 // have the field read as one of Exim's.
 //
-// A client without address has submitted locally; SpamAssassin skips the field
-// then.
+// A client without address has submitted locally, or a proxy hides who it is;
+// SpamAssassin skips the field then.
 func receivedField(env *milter.Envelope, hostname string, now time.Time) string {
 	var b strings.Builder
 	if addr, ok := clientAddr(env); ok {
@@ -58,7 +58,8 @@ func authBits(a milter.Auth) string {
 	return " bits=" + a.SSF
 }
 
-// clientAddr returns the address of the SMTP client; ok is false for a local one.
+// clientAddr returns the address of the SMTP client; ok is false where there is none
+// that is known.
 func clientAddr(env *milter.Envelope) (addr netip.Addr, ok bool) {
 	addr, err := netip.ParseAddr(env.Client.Address)
 	return addr.Unmap().WithZone(""), err == nil

@@ -70,14 +70,20 @@ func (m Match) fits(env *milter.Envelope, size int64) bool {
 	case MatchDaemon:
 		return m.DaemonName != "" && m.DaemonName == env.DaemonName
 	case MatchLocal:
-		addr, ok := clientAddr(env)
-		// Postfix has an "unknown" client without an address where a proxy kept it to
-		// itself (XCLIENT); who submits without SMTP is "localhost" to both MTAs.
-		return addr.IsLoopback() || !ok && clientName(env) != unknownName
+		return isLocal(env)
 	case MatchSize:
 		return m.Bytes >= 0 && size > m.Bytes
 	}
 	return false
+}
+
+// isLocal reports whether the client is the MTA's own host. Without an address that
+// is only who submits without SMTP, "localhost" to both MTAs: in Postfix a proxy can
+// hide the address of a client that has any other name (XCLIENT).
+func isLocal(env *milter.Envelope) bool {
+	const submitter = "localhost"
+	addr, ok := clientAddr(env)
+	return addr.IsLoopback() || !ok && env.Client.Name == submitter
 }
 
 // unmapped returns a network of IPv4 addresses mapped into IPv6 as one of IPv4,

@@ -91,7 +91,10 @@ func TestMatch(t *testing.T) {
 		{"no listener told, none asked for", daemon(""), milter.Envelope{}, no},
 
 		{"submitted without SMTP", matchLocal, submitted, yes},
-		{"a proxy keeps the address to itself", matchLocal, from(""), no},
+		{"a proxy hides name and address", matchLocal, from(""), no},
+		{"a proxy hides the address", matchLocal, milter.Envelope{Client: milter.Client{Helo: "localhost", Name: "evil.example"}}, no},
+		{"a proxy hides the address of one that is called like us", matchLocal,
+			milter.Envelope{Hostname: "localhost.evil.example", Client: milter.Client{Name: "localhost.evil.example"}}, no},
 		{"nothing is told", matchLocal, milter.Envelope{}, no},
 		{"loopback", matchLocal, from("127.0.0.1"), yes},
 		{"another loopback", matchLocal, from("127.255.255.255"), yes},

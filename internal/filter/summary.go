@@ -68,8 +68,12 @@ func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcom
 		add("scanner", s.scanner)
 	}
 	client := env.Client.Address
-	if client == "" {
+	switch {
+	case client != "":
+	case isLocal(env):
 		client = "local"
+	default: // hidden by a proxy
+		client = unknownName
 	}
 	add("client", client)
 	if outcome.Err != nil {

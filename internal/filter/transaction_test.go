@@ -190,11 +190,22 @@ func TestRejectedMessageInTheLog(t *testing.T) {
 	}
 }
 
+// A client whose address a proxy hides is not logged as this host.
+func TestHiddenClientInTheLog(t *testing.T) {
+	b := newBench(t, ampdptest.Continue(), nil)
+	env := testEnvelope()
+	env.Client = milter.Client{Name: "evil.example"}
+	b.message(t.Context(), env)
+	if got := b.summary(); !strings.HasSuffix(got, " client=unknown") {
+		t.Error(got)
+	}
+}
+
 // Postfix tells the queue id after Begin; a local client has no address.
 func TestLateQueueID(t *testing.T) {
 	b := newBench(t, ampdptest.Continue(), nil)
 	env := testEnvelope()
-	env.QueueID, env.Client = "", milter.Client{}
+	env.QueueID, env.Client = "", milter.Client{Name: "localhost"}
 	tx := b.Begin(env)
 	send(tx)
 	env.QueueID = "4TT8zL1Xq3z1"

@@ -25,6 +25,7 @@ const (
 	ForgedName     = "forged.remote.test" //
 	MappedAddress  = "192.0.2.11"         // one with FCrDNS also on an IPv6 socket
 	MappedName     = "mapped.remote.test" //
+	ProxyAddress   = "192.0.2.20"         // an SMTP proxy that Postfix believes (XCLIENT)
 
 	// The same with IPv6 (RFC 3849).
 	HostAddress6    = "2001:db8::1"
@@ -52,7 +53,7 @@ func prepareNetwork() error {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, up); err != nil {
 		return fmt.Errorf("bringing up the loopback interface: %w", err)
 	}
-	for i, address := range []string{HostAddress, PostfixAddress, ClientAddress, UnknownAddress, ForgedAddress, MappedAddress} {
+	for i, address := range []string{HostAddress, PostfixAddress, ClientAddress, UnknownAddress, ForgedAddress, MappedAddress, ProxyAddress} {
 		ifreq, err := unix.NewIfreq(fmt.Sprintf("lo:%d", i+1))
 		if err != nil {
 			return err

@@ -31,6 +31,7 @@ relayhost = [127.0.0.1]:SINKPORT
 inet_protocols = all
 inet_interfaces = POSTFIXADDRESS, POSTFIXADDRESS6
 mynetworks = 127.0.0.0/8
+smtpd_authorized_xclient_hosts = ` + ProxyAddress + `
 smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination
 smtputf8_enable = yes
 smtpd_tls_cert_file = ` + mtaCertificate + `
