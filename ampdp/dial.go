@@ -45,13 +45,24 @@ func (x *exchange) connectDeadline() time.Time {
 // ownShortage are the errors of a connect for which the scanner is not to blame.
 var ownShortage = []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.EAGAIN}
 
+const connecting = "connecting" // what an Error says was done
+
+// noTimeLeft makes the Error for a context that was done before the connect.
+func (x *exchange) noTimeLeft() error {
+	cause := context.Cause(x.ctx)
+	if errors.Is(x.ctx.Err(), context.Canceled) {
+		return x.failure(connecting, cause, false)
+	}
+	return &Error{Cause: CauseUnavailable, Address: x.client.target(), Err: fmt.Errorf("%s: no time left for it: %w", connecting, cause)}
+}
+
 // dialFailure makes the Error for a connect that failed. No byte of the request was
-// sent, so no kind of it is CauseTimeout: another scanner may be asked.
+// sent, so no kind of it is CauseTimeout, nor is noTimeLeft: another scanner may be
+// asked.
 func (x *exchange) dialFailure(err error) error {
-	const doing = "connecting"
 	c := x.client
 	if errors.Is(x.ctx.Err(), context.Canceled) {
-		return x.failure(doing, err, false)
+		return x.failure(connecting, err, false)
 	}
 	e := &Error{Cause: CauseUnavailable, Refused: true, Address: c.target()}
 	err = withoutOp(err)
@@ -74,6 +85,6 @@ func (x *exchange) dialFailure(err error) error {
 	case c.Network == "unix" && errors.Is(err, syscall.EACCES):
 		err = fmt.Errorf("%w: %s", err, missingPermission(c.Address))
 	}
-	e.Err = fmt.Errorf("%s: %w", doing, err)
+	e.Err = fmt.Errorf("%s: %w", connecting, err)
 	return e
 }

@@ -26,9 +26,9 @@ type Cause int
 
 // The causes of an Error.
 const (
-	// CauseUnavailable: amavisd could not be reached, or reset or closed the
-	// connection before the first byte of a reply. Its children end after some
-	// requests and it restarts now and then: trying again is sensible.
+	// CauseUnavailable: amavisd could not be reached, be it for want of time, or
+	// reset or closed the connection before the first byte of a reply. Its children
+	// end after some requests and it restarts now and then: trying again is sensible.
 	CauseUnavailable Cause = iota + 1
 
 	// CauseBusy: the backlog of the local socket is full (EAGAIN from connect):
@@ -36,7 +36,7 @@ const (
 	CauseBusy
 
 	// CauseTimeout: Client.Timeout or the deadline of the context passed between
-	// the connect and the end of the reply.
+	// the end of the connect and that of the reply.
 	CauseTimeout
 
 	// CauseMalformed: the reply is malformed, too large, or breaks off. What there

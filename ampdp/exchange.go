@@ -38,8 +38,8 @@ func newExchange(ctx context.Context, c *Client) *exchange {
 
 // connect opens the connection and sees to it that it ends with ctx.
 func (x *exchange) connect() error {
-	if err := x.ctx.Err(); err != nil {
-		return x.failure("connecting", err, false)
+	if x.ctx.Err() != nil {
+		return x.noTimeLeft()
 	}
 	conn, err := x.dial()
 	if err != nil {

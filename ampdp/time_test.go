@@ -3,6 +3,7 @@ package ampdp_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -188,6 +189,27 @@ func TestConnectTimeout(t *testing.T) {
 			_, err := client.Do(ctx, smallRequest())
 			checkError(t, err, ampdp.Error{Cause: ampdp.CauseCanceled}, context.Canceled)
 		})
+	})
+}
+
+// Who comes without any time left has not asked: nobody is late, and nobody refused.
+func TestNoTimeLeft(t *testing.T) {
+	late := errors.New("the deadline of the message")
+	onBoth(t, func(t *testing.T, start func(ampdptest.Handler) *ampdptest.Server) {
+		server := start(ampdptest.Continue())
+		for name, ask := range map[string]func(context.Context) error{
+			"Do":    func(ctx context.Context) error { _, err := server.Client().Do(ctx, smallRequest()); return err },
+			"Probe": func(ctx context.Context) error { return server.Client().Probe(ctx) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				ctx, cancel := context.WithDeadlineCause(t.Context(), time.Now().Add(-time.Second), late)
+				defer cancel()
+				checkError(t, ask(ctx), ampdp.Error{Cause: ampdp.CauseUnavailable}, late)
+			})
+		}
+		if server.Accepted() > 0 {
+			t.Error("there was a connection")
+		}
 	})
 }
 
