@@ -48,7 +48,7 @@ var (
 	headerEnds         = everywhere("ends the header before the line that is no field", "\r\nno field", "\r\n\r\nno field")
 )
 
-// byteDifferences is the one table of what the MTAs change by themselves, by the
+// byteDifferences is the table of the bytes that the MTAs change by themselves, by the
 // name of the shape. All else reaches the mail file and the recipient byte by byte.
 var byteDifferences = map[*lab.MTA]map[string]byteDifference{
 	lab.Sendmail: {

@@ -9,8 +9,9 @@ import (
 	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
 )
 
-// differences is the one table of what differs between the MTAs. All else is the
-// same for both, byte by byte.
+// differences is the table of what differs between the MTAs in the mails that all of
+// them get (byteDifferences has the bytes that they change). All else is the same for
+// both, byte by byte.
 var differences = map[*lab.MTA]struct {
 	// accepted is the reply to a mail that was taken; the group is the queue id.
 	accepted string
