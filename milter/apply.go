@@ -60,18 +60,18 @@ func (s *session) applyOne(m gomilter.Modifier, change Change) error {
 	case DeleteHeader:
 		return m.ChangeHeader(c.Index, c.Name, "")
 	case AddRecipient:
-		if err := checkPath(c.Recipient); err != nil {
+		if err := checkPath(c.Recipient.String()); err != nil {
 			return err
 		}
 		return m.AddRecipient(c.Recipient.String(), "")
 	case DeleteRecipient:
-		if err := checkPath(c.Recipient); err != nil {
+		if err := checkPath(c.Recipient.forMTA()); err != nil {
 			return err
 		}
-		if !c.Recipient.isPlain() {
+		if !c.Recipient.isFound() {
 			return errOddPath
 		}
-		return m.DeleteRecipient(c.Recipient.String())
+		return m.DeleteRecipient(c.Recipient.forMTA())
 	case Quarantine:
 		return m.Quarantine(oneLine(c.Reason))
 	}
@@ -124,13 +124,8 @@ func (s *session) headerValue(value string) string {
 
 // checkPath refuses what the library would change or what would end the packet's
 // string: another address than the one meant.
-func checkPath(p Path) error {
-	for _, c := range []byte(p.String()) {
-		if c < ' ' || c == 0x7f {
-			return errNotAPath
-		}
-	}
-	if p.IsZero() {
+func checkPath(path string) error {
+	if path == "" || strings.ContainsFunc(path, isControl) {
 		return errNotAPath
 	}
 	return nil

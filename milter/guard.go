@@ -45,12 +45,13 @@ type guard struct {
 	start, end int
 	inErr      error // why nothing more will be received
 
-	admitted []byte // what the library may read now: one frame, or two after a split
+	admitted []byte // what the library may read now: one frame, or two
 
 	out      []byte
 	outErr   error
 	onFlush  func(error) // told once how the next flush went
 	argument string      // raw argument of the last MAIL or RCPT frame
+	told     bool        // macros for a RCPT came, and that not yet
 	tail     bool        // the body packet being read is one that no MTA sent
 
 	refused  func(error) // told of a frame that was refused
@@ -103,6 +104,7 @@ func (g *guard) admit() error {
 		case command == cmdMacro:
 			if isMacroStage(data[0]) {
 				g.admitted = appendFrame(nil, cmdMacro, keepMacros(data))
+				g.told = data[0] == cmdRcpt
 			}
 		case command == cmdBodyEOB && len(data) > 0:
 			// Old MTAs send the tail of the body with the end of it, where the
@@ -116,6 +118,11 @@ func (g *guard) admit() error {
 				g.argument = cString(data)
 			}
 			g.admitted = frame
+			if command == cmdRcpt && !g.told {
+				// The library would keep what was told of the recipient before.
+				g.admitted = append(appendFrame(nil, cmdMacro, []byte{cmdRcpt}), frame...)
+			}
+			g.told = false
 		}
 	}
 	return nil

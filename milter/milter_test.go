@@ -256,7 +256,8 @@ func TestNegotiation(t *testing.T) {
 	lists := map[uint32]string{
 		0: "j {client_name} {client_port} {client_resolve} {daemon_name}",
 		1: "{tls_version} {cipher} {cipher_bits} {verify}",
-		2: "i r {auth_type} {auth_authen} {auth_ssf} {tls_version} {cipher} {cipher_bits} {verify}",
+		2: "i r {auth_type} {auth_authen} {auth_ssf} {tls_version} {cipher} {cipher_bits} {verify} {mail_addr}",
+		3: "{rcpt_addr}",
 		4: "i", 5: "i", 6: "i",
 	}
 	if fmt.Sprint(m.MacroLists) != fmt.Sprint(lists) {

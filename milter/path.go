@@ -1,38 +1,66 @@
 package milter
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // Path is a reverse-path or forward-path (RFC 5321 section 4.1.2) as the MTA
 // accepted it, always with its angle brackets. The zero value is no path at all;
 // the null sender is [NullSender].
-type Path struct{ text string }
+type Path struct {
+	text string
+	// typed is by what the MTA finds a recipient again, where that is not text.
+	typed string
+}
 
 // NullSender is the reverse-path of bounces and other mail that must not be
 // answered: <>.
-var NullSender = Path{"<>"}
+var NullSender = Path{text: "<>"}
 
-// NewPath makes a path of what the MTA passed as the argument of MAIL or RCPT. It
-// refuses nothing, for the MTA has accepted it already, and a path in brackets
-// stays as it is, byte for byte. Both MTAs hand arguments on as they were typed:
-// brackets can be missing (Postfix leaves them out of local mail, too), and around
-// the path can be what RFC 5322 allows in a header: a display name, comments,
-// spaces, a source route. The MTA reads over that, so it is left out: amavisd would
-// take it for a part of the address, of a foreign domain, and Postfix does not find
-// a recipient again that is named with it.
-func NewPath(arg string) Path {
-	if mailbox, ok := readMailbox(arg); ok {
-		return Path{"<" + mailbox + ">"}
+// NewPath makes a path of what the MTA passed as the argument of MAIL or RCPT, and
+// that alone: see [ReadPath].
+func NewPath(arg string) Path { return ReadPath(arg, "") }
+
+// ReadPath makes a path of what the MTA passed as the argument of MAIL or RCPT, and
+// of the address that the MTA says it read in it (macros {mail_addr}, {rcpt_addr}),
+// which may be missing or anything. It refuses nothing, for the MTA has accepted it
+// already.
+//
+// Both MTAs hand arguments on as they were typed. A plain path, with or without
+// brackets (Postfix leaves them out of local mail), stays as it is, byte for byte,
+// whatever the MTA makes of it: it may have looked an alias up. All else is for the
+// MTA to read, for it is the MTA that delivers: amavisd would judge somebody else,
+// most often of a foreign domain, and what was meant for ours would come in untagged.
+// Where the MTA does not tell, it is what readMailbox finds.
+func ReadPath(arg, reading string) Path {
+	if inside, ok := strings.CutPrefix(arg, "<"); ok {
+		if inside, ok = strings.CutSuffix(inside, ">"); ok && isPlainMailbox(inside) {
+			return Path{text: arg}
+		}
 	}
-	return PathOf(arg)
+	if isPlainMailbox(arg) {
+		return Path{text: "<" + arg + ">"}
+	}
+	mailbox, ok := readMailbox(arg)
+	typed := PathOf(arg)
+	if ok {
+		typed = Path{text: "<" + mailbox + ">"}
+	}
+	told := toldMailbox(mailbox, reading)
+	if told == "" || "<"+told+">" == typed.text {
+		return typed
+	}
+	return Path{text: "<" + told + ">", typed: typed.text}
 }
 
 // PathOf makes a path of s, which is one but for its brackets: they are added where
 // they are missing.
 func PathOf(s string) Path {
 	if len(s) > 1 && s[0] == '<' && s[len(s)-1] == '>' {
-		return Path{s}
+		return Path{text: s}
 	}
-	return Path{"<" + s + ">"}
+	return Path{text: "<" + s + ">"}
 }
 
 // String returns the path with its angle brackets; the zero Path is "".
@@ -41,17 +69,37 @@ func (p Path) String() string { return p.text }
 // IsZero reports whether p is no path at all.
 func (p Path) IsZero() bool { return p.text == "" }
 
-// isPlain reports whether p is nothing but a path, so that every MTA knows which
-// recipient is meant.
-func (p Path) isPlain() bool {
-	mailbox, ok := readMailbox(p.text)
-	return ok && "<"+mailbox+">" == p.text && !strings.ContainsAny(unquoted(mailbox), ",:;")
+// forMTA is by what the MTA finds the recipient. Postfix compares with what was
+// typed, not with what it read in it; sendmail reads it once more.
+func (p Path) forMTA() string {
+	if p.typed != "" {
+		return p.typed
+	}
+	return p.text
 }
 
-// readMailbox finds the mailbox in an argument as both MTAs do: in the innermost
-// brackets if there are any, without comments, spaces at its ends or beside '@' and
-// '.', and without a source route. ok is false where quotes, comments or brackets
-// have no end, or it is not clear which brackets are meant.
+// moreBytes is how much the path holds beyond the argument that was typed, in bytes.
+func (p Path) moreBytes() int {
+	if p.typed == "" {
+		return 0
+	}
+	return len(p.text)
+}
+
+// isFound reports whether every MTA finds the recipient by forMTA: it is nothing but
+// a mailbox, neither several nor a group.
+func (p Path) isFound() bool {
+	path := p.forMTA()
+	mailbox, ok := readMailbox(path)
+	return ok && "<"+mailbox+">" == path && !strings.ContainsAny(unquoted(mailbox), ",:;")
+}
+
+// readMailbox finds the mailbox in an argument where the MTA does not tell: in the
+// innermost brackets if there are any, without comments, spaces at its ends or beside
+// '@' and '.', and without a source route. Between two words a comment leaves a space:
+// sendmail makes a character of its own of either (BlankSub), and never one word of
+// two. ok is false where quotes, comments or brackets have no end, or it is not clear
+// which brackets are meant.
 func readMailbox(arg string) (mailbox string, ok bool) {
 	var b []byte
 	opened, closed := 0, 0
@@ -62,7 +110,6 @@ func readMailbox(arg string) (mailbox string, ok bool) {
 		switch {
 		case kind == unfinished, word == ")":
 			return "", false
-		case kind == comment:
 		case word == "<":
 			if closed > 0 {
 				return "", false
@@ -74,20 +121,18 @@ func readMailbox(arg string) (mailbox string, ok bool) {
 			}
 			closed++
 		case closed > 0: // behind the brackets
-		case word == " " || word == "\t":
+		case kind == comment, word == " ", word == "\t":
 			if len(b) > 0 && b[len(b)-1] != '@' && b[len(b)-1] != '.' {
-				b = append(b, word...)
+				b = append(b, ' ')
 			}
 		case word == "@" || word == ".":
-			b = append(trimSpace(b), word...)
+			b = append(bytes.TrimRight(b, " "), word...)
 		default:
 			b = append(b, word...)
 		}
 	}
-	return withoutRoute(string(trimSpace(b))), opened <= closed
+	return withoutRoute(string(bytes.TrimRight(b, " "))), opened <= closed
 }
-
-func trimSpace(b []byte) []byte { return []byte(strings.TrimRight(string(b), " \t")) }
 
 // withoutRoute cuts a source route off (RFC 5321 section 4.1.2 A-d-l, which
 // appendix C says to ignore).

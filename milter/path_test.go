@@ -52,6 +52,18 @@ var pathCases = []struct {
 	{"< a@b >", "<a@b>", true},
 	{"<a @ b . c>", "<a@b.c>", true},
 	{"<a b@c>", "<a b@c>", true},
+	{"<a(x)b@c>", "<a b@c>", true}, // never one word
+	{"<a (x)\tb@c>", "<a   b@c>", true},
+	{"<a@b(x)c>", "<a@b c>", true},
+	{`<"a"(x)b@c>`, `<"a" b@c>`, true},
+	{"<(x)a(x)@(x)b(x).(x)c(x)>", "<a@b.c>", true},
+	{"a(x)b@c", "<a b@c>", true},
+	{`<a@"b.c">`, `<a@"b.c">`, true},
+	{`<a@b\.c>`, `<a@b\.c>`, true},
+	{"<b.c!a>", "<b.c!a>", true},
+	{"<a%b.c>", "<a%b.c>", true},
+	{"<a@b.c,>", "<a@b.c,>", false},
+	{"<g:a@b.c;>", "<g:a@b.c;>", false},
 	{"<@r:a@b>", "<a@b>", true},
 	{"<@r,@s: a@b>", "<a@b>", true},
 	{"@r:a@b", "<a@b>", true},
@@ -78,8 +90,8 @@ var pathCases = []struct {
 func TestPaths(t *testing.T) {
 	for _, c := range pathCases {
 		p := NewPath(c.arg)
-		if p.String() != c.path || p.isPlain() != c.deletable {
-			t.Errorf("%q: path %q, deletable %v, want %q, %v", c.arg, p, p.isPlain(), c.path, c.deletable)
+		if p.String() != c.path || p.forMTA() != c.path || p.isFound() != c.deletable {
+			t.Errorf("%q: path %q, deletable %v, want %q, %v", c.arg, p, p.isFound(), c.path, c.deletable)
 		}
 		// What amavisd sends back is what it was sent.
 		if again := PathOf(p.String()); again != p {
@@ -109,23 +121,31 @@ func TestDeleteRecipientByPath(t *testing.T) {
 	}
 }
 
-// A path keeps the order of the bytes of its argument; one in brackets keeps all.
+// A path keeps the order of the bytes of its argument, but for a space in the place of
+// a comment; a plain one keeps all, and whatever the MTA reads, amavisd is told either
+// that, with the domain that was typed where it has none, or the path.
 func FuzzPath(f *testing.F) {
 	for _, c := range pathCases {
-		f.Add(c.arg)
+		f.Add(c.arg, "")
 	}
-	f.Fuzz(func(t *testing.T, arg string) {
+	for _, c := range readCases {
+		f.Add(c.arg, c.reading)
+	}
+	f.Fuzz(func(t *testing.T, arg, reading string) {
 		p := NewPath(arg)
 		text := p.String()
 		if len(text) < 2 || text[0] != '<' || text[len(text)-1] != '>' {
 			t.Fatalf("%q is in no brackets: %q", arg, text)
 		}
-		if p.isPlain() && !strings.HasPrefix(text, "<@") && NewPath(text) != p {
+		if p.isFound() && !strings.HasPrefix(text, "<@") && NewPath(text) != p {
 			t.Errorf("%q is %q, and that %q", arg, text, NewPath(text))
 		}
 		rest := "<" + arg + ">"
 		for _, c := range []byte(text) {
 			i := strings.IndexByte(rest, c)
+			if c == ' ' {
+				i = strings.IndexAny(rest, " \t(")
+			}
 			if i < 0 {
 				t.Fatalf("%q has more than %q", text, arg)
 			}
@@ -133,6 +153,24 @@ func FuzzPath(f *testing.F) {
 		}
 		if !strings.ContainsAny(arg, "<>()[]\"\\ \t@") && text != "<"+arg+">" {
 			t.Errorf("%q became %q", arg, text)
+		}
+
+		read := ReadPath(arg, reading)
+		if read.forMTA() != text || read.isFound() != p.isFound() {
+			t.Errorf("read as %q, %q is %q for the MTA, else %q", reading, arg, read.forMTA(), text)
+		}
+		told := read.String()
+		if told == text {
+			return
+		}
+		if isPlainMailbox(arg) || arg == text && isPlainMailbox(text[1:len(text)-1]) {
+			t.Errorf("read as %q, %q became %q", reading, arg, told)
+		}
+		if told != "<"+reading+">" && !strings.HasPrefix(told, "<"+reading+"@") || strings.ContainsFunc(told, isControl) {
+			t.Errorf("read as %q, %q became %q", reading, arg, told)
+		}
+		if outside := unquoted(told[1 : len(told)-1]); strings.ContainsAny(outside, "<>(), ") || strings.Count(outside, "@") != 1 {
+			t.Errorf("read as %q, %q became %q", reading, arg, told)
 		}
 	})
 }

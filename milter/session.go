@@ -179,12 +179,12 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Respo
 			},
 			Protocol: macro(m, "r"),
 			QueueID:  macro(m, "i"),
-			Sender:   NewPath(s.g.argument),
+			Sender:   ReadPath(s.g.argument, macro(m, "mail_addr")),
 			UTF8:     hasKeyword(args, "SMTPUTF8"),
 
 			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
 		}
-		s.size = len(s.g.argument)
+		s.size = len(s.g.argument) + s.env.Sender.moreBytes()
 	})
 }
 
@@ -200,17 +200,18 @@ func hasKeyword(args, keyword string) bool {
 }
 
 // RcptTo adds a recipient.
-func (s *session) RcptTo(_, _ string, _ gomilter.Modifier) (*gomilter.Response, error) {
+func (s *session) RcptTo(_, _ string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("rcpt", func() {
 		if s.env == nil {
 			return
 		}
-		s.size += len(s.g.argument)
+		recipient := ReadPath(s.g.argument, macro(m, "rcpt_addr"))
+		s.size += len(s.g.argument) + recipient.moreBytes()
 		if len(s.env.Recipients) >= MaxRecipients || s.size > MaxEnvelopeBytes {
 			s.refuse(replyTooManyTo)
 			return
 		}
-		s.env.Recipients = append(s.env.Recipients, NewPath(s.g.argument))
+		s.env.Recipients = append(s.env.Recipients, recipient)
 	})
 }
 

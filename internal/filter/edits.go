@@ -11,8 +11,8 @@ const receivedName = "received"
 
 // acceptChanges returns the changes of a message that amavisd let pass: its edits
 // in the order given, then ours to the marks that we own.
-func acceptChanges(edits []ampdp.Edit, fields *headerFields, xHeader HeaderField) []milter.Change {
-	m := editMapper{fields: fields, changes: make([]milter.Change, 0, len(edits)+1)}
+func acceptChanges(edits []ampdp.Edit, recipients []milter.Path, fields *headerFields, xHeader HeaderField) []milter.Change {
+	m := editMapper{fields: fields, recipients: recipients, changes: make([]milter.Change, 0, len(edits)+1)}
 	for _, edit := range edits {
 		m.edit(edit)
 	}
@@ -25,16 +25,18 @@ func acceptChanges(edits []ampdp.Edit, fields *headerFields, xHeader HeaderField
 
 // editMapper turns amavisd's edits of one message into milter changes.
 type editMapper struct {
-	fields  *headerFields
-	changes []milter.Change
-	deleted map[string]bool // names, lower case, of which nothing is left
-	set     map[string]bool // names, lower case, that amavisd gave a value
+	fields     *headerFields
+	recipients []milter.Path // of the message
+	changes    []milter.Change
+	told       map[string][]milter.Path // recipients by what amavisd was told of them
+	deleted    map[string]bool          // names, lower case, of which nothing is left
+	set        map[string]bool          // names, lower case, that amavisd gave a value
 }
 
 func (m *editMapper) edit(edit ampdp.Edit) {
 	switch e := edit.(type) {
 	case ampdp.DeleteRecipient:
-		m.add(milter.DeleteRecipient{Recipient: milter.PathOf(e.Address)})
+		m.deleteRecipient(milter.PathOf(e.Address))
 	case ampdp.AddRecipient:
 		m.add(milter.AddRecipient{Recipient: milter.PathOf(e.Address)})
 	case ampdp.DeleteHeader:
@@ -53,6 +55,31 @@ func (m *editMapper) edit(edit ampdp.Edit) {
 }
 
 func (m *editMapper) add(c milter.Change) { m.changes = append(m.changes, c) }
+
+// deleteRecipient deletes all recipients of whom amavisd was told what it names: they
+// were typed in several ways, and the MTA finds each by his own. amavisd names each of
+// them in turn; all go the first time, and after that it is the first of them, so that
+// not every one is named for every other.
+func (m *editMapper) deleteRecipient(named milter.Path) {
+	if m.told == nil {
+		m.told = make(map[string][]milter.Path, len(m.recipients))
+		seen := make(map[milter.Path]bool, len(m.recipients))
+		for _, r := range m.recipients {
+			if !seen[r] {
+				seen[r] = true
+				m.told[r.String()] = append(m.told[r.String()], r)
+			}
+		}
+	}
+	meant := m.told[named.String()]
+	if len(meant) == 0 {
+		meant = []milter.Path{named}
+	}
+	for _, r := range meant {
+		m.add(milter.DeleteRecipient{Recipient: r})
+	}
+	m.told[named.String()] = meant[:1]
+}
 
 // append adds a field at the end of the header. Where there is one of its name
 // already, sendmail would put it in front of that one: several that amavisd adds would

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
 	"github.com/amavis-milter/amavis-milter/milter"
 )
@@ -56,6 +57,57 @@ func TestPathsComeBack(t *testing.T) {
 	}
 	if wire := strings.Join(lines, "\r\n") + "\r\n"; !bytes.Contains(raw, []byte(wire)) {
 		t.Errorf("amavisd read\n%q\nwant in it\n%q", raw, wire)
+	}
+}
+
+// TestDeletionOfWhoIsMeant: amavisd names a recipient by what it was told of him, and
+// the MTA must be told by what it finds him: all of whom amavisd was told the same.
+func TestDeletionOfWhoIsMeant(t *testing.T) {
+	bang, percent := milter.ReadPath("<b.c!u>", "u@b.c"), milter.ReadPath("<u%b.c>", "u@b.c")
+	plain, other := milter.NewPath("<u@b.c>"), milter.NewPath("<v@b.c>")
+	capital := milter.NewPath("<U@b.c>")
+	for _, c := range []struct {
+		name       string
+		recipients []milter.Path
+		named      []string
+		want       []milter.Path
+	}{
+		{"himself", []milter.Path{plain, other}, []string{"<u@b.c>"}, []milter.Path{plain}},
+		{"without brackets", []milter.Path{plain, other}, []string{"u@b.c"}, []milter.Path{plain}},
+		{"typed otherwise", []milter.Path{other, bang}, []string{"<u@b.c>"}, []milter.Path{bang}},
+		{"typed in several ways", []milter.Path{bang, other, plain, percent, bang}, []string{"<u@b.c>"}, []milter.Path{bang, plain, percent}},
+		{"each in turn", []milter.Path{bang, other, plain}, []string{"<u@b.c>", "<v@b.c>", "<u@b.c>"}, []milter.Path{bang, plain, other, bang}},
+		{"twice the same", []milter.Path{plain, plain}, []string{"<u@b.c>", "<u@b.c>"}, []milter.Path{plain, plain}},
+		{"other letters are another", []milter.Path{capital, plain}, []string{"<U@b.c>"}, []milter.Path{capital}},
+		{"what was typed is nobody's name", []milter.Path{bang}, []string{"<b.c!u>"}, []milter.Path{milter.NewPath("<b.c!u>")}},
+		{"a stranger", []milter.Path{bang}, []string{"<x@y.z>"}, []milter.Path{milter.NewPath("<x@y.z>")}},
+		{"nobody", nil, []string{"<u@b.c>"}, []milter.Path{plain}},
+	} {
+		var list edits
+		for _, named := range c.named {
+			list = append(list, ampdp.DeleteRecipient{Address: named})
+		}
+		var want changes
+		for _, p := range c.want {
+			want = append(want, milter.DeleteRecipient{Recipient: p})
+		}
+		t.Run(c.name, func(t *testing.T) {
+			checkChanges(t, acceptChanges(list, c.recipients, headerOf(t), HeaderField{}), want)
+		})
+	}
+}
+
+// TestManyTypedAlike: as many ways as there may be recipients make not that many
+// changes for each of them.
+func TestManyTypedAlike(t *testing.T) {
+	var recipients []milter.Path
+	var list edits
+	for i := range milter.MaxRecipients {
+		recipients = append(recipients, milter.ReadPath(fmt.Sprintf("<u%d%%b.c>", i), "u@b.c"))
+		list = append(list, ampdp.DeleteRecipient{Address: "<u@b.c>"})
+	}
+	if n := len(acceptChanges(list, recipients, headerOf(t), HeaderField{})); n != 2*milter.MaxRecipients-1 {
+		t.Errorf("%d changes, want %d: each one once, and one for each other edit", n, 2*milter.MaxRecipients-1)
 	}
 }
 

@@ -136,7 +136,7 @@ func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 		return t.failureVerdict(asFailure(err), log)
 	}
 	t.filter.unknown.report(log, reply.Unknown)
-	return replyVerdict(reply, &t.fields, t.filter.opt.XHeader, log), ""
+	return replyVerdict(reply, t.env.Recipients, &t.fields, t.filter.opt.XHeader, log), ""
 }
 
 // skip returns the rule by which the message passes without a scan. A spool that

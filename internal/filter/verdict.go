@@ -41,9 +41,9 @@ var dispositions = map[ampdp.ReturnValue]struct {
 var internalErrors = []string{"Failure:", "Error in processing"}
 
 // replyVerdict turns amavisd's reply into the verdict on a message with these
-// header fields. A reply is whole and checked when it gets here, so this cannot
+// recipients and header fields. A reply is whole and checked when it gets here, so this cannot
 // fail: what is odd in it goes to log.
-func replyVerdict(reply *ampdp.Reply, fields *headerFields, xHeader HeaderField, log *slog.Logger) milter.Verdict {
+func replyVerdict(reply *ampdp.Reply, recipients []milter.Path, fields *headerFields, xHeader HeaderField, log *slog.Logger) milter.Verdict {
 	row, ok := dispositions[reply.ReturnValue]
 	if !ok { // ampdp lets no other through
 		log.Error("amavisd's return_value is unknown", "return_value", string(reply.ReturnValue))
@@ -57,7 +57,7 @@ func replyVerdict(reply *ampdp.Reply, fields *headerFields, xHeader HeaderField,
 	}
 	switch row.disposition {
 	case milter.DispositionAccept:
-		return milter.Accept(acceptChanges(reply.Edits, fields, xHeader)...)
+		return milter.Accept(acceptChanges(reply.Edits, recipients, fields, xHeader)...)
 	case milter.DispositionReject:
 		return milter.Reject(smtpReply(setReply, row.fallback, log))
 	case milter.DispositionDiscard:

@@ -56,7 +56,7 @@ func TestReplyVerdict(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			log, logged := newLog(slog.LevelWarn)
 			reply := &ampdp.Reply{ReturnValue: c.returnValue, SetReply: c.setReply}
-			got := replyVerdict(reply, headerOf(t), HeaderField{}, log)
+			got := replyVerdict(reply, nil, headerOf(t), HeaderField{}, log)
 			checkVerdict(t, got, c.disposition, c.reply)
 			if c.logged == "" && logged.String() != "" || !strings.Contains(logged.String(), c.logged) {
 				t.Errorf("log %q, want %q", logged, c.logged)
@@ -70,7 +70,7 @@ func TestReplyVerdictEditsOnlyWhatPasses(t *testing.T) {
 	log, _ := newLog(slog.LevelWarn)
 	for returnValue := range dispositions {
 		reply := &ampdp.Reply{ReturnValue: returnValue, Edits: []ampdp.Edit{ampdp.AddHeader{Name: "X-A", Value: "1"}}}
-		got := replyVerdict(reply, headerOf(t), DefaultXHeader, log)
+		got := replyVerdict(reply, nil, headerOf(t), DefaultXHeader, log)
 		want := 0
 		if returnValue == ampdp.Continue || returnValue == ampdp.Accept {
 			want = 2
