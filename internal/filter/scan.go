@@ -66,6 +66,7 @@ func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 		return nil, &failure{CauseUnavailable, errAllDead}
 	}
 	s.firstTry = time.Now()
+	var last *tryAgain
 	for {
 		sent := s.sent
 		reply, err := s.round(ctx)
@@ -76,6 +77,10 @@ func (s *scan) do(ctx context.Context) (*ampdp.Reply, error) {
 		if !errors.As(err, &again) {
 			return nil, err
 		}
+		if last != nil && ctx.Err() != nil && s.sent == sent && again.cause != CauseBusy {
+			again = last // that round had no time to find out more
+		}
+		last = again
 		wait := jittered(backOff(s.rounds - 1))
 		if s.sent > sent {
 			wait = s.afterSend()

@@ -2,9 +2,14 @@ package filter
 
 import (
 	"context"
+	"errors"
+	"net"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
 )
 
 // phase is what a scanner does until a time since its start.
@@ -96,6 +101,70 @@ func TestRetryClock(t *testing.T) {
 				}
 				if sends != c.sends {
 					t.Errorf("%d whole requests, want %d", sends, c.sends)
+				}
+			})
+		})
+	}
+}
+
+// When the deadline comes together with the end of a wait, the message fails of what
+// it has waited for, never as one that a scanner took too long over: none had it.
+func TestDeadlineAtTheEndOfAWait(t *testing.T) {
+	const rounds = 50 // which of the two is seen first is chance
+	for _, c := range []struct {
+		cause Cause
+		errno syscall.Errno
+	}{{CauseUnavailable, syscall.ECONNREFUSED}, {CauseBusy, syscall.EAGAIN}} {
+		for range rounds {
+			synctest.Test(t, func(t *testing.T) {
+				client := &ampdp.Client{Network: "unix", Address: "/scanner", Dial: func(context.Context, string, string) (net.Conn, error) {
+					return nil, &net.OpError{Op: "dial", Net: "unix", Err: c.errno}
+				}}
+				req := &ampdp.Request{Sender: "<>", Recipients: []string{"<ann@example.net>"}, TempDir: "/w/x", MailFile: "/w/x/email.txt", DeliveryCareOf: ampdp.CareOfClient}
+				r := newRig(time.Second, time.Second, &fakeScanner{do: func(ctx context.Context) error {
+					_, err := client.Do(ctx, req)
+					return err
+				}})
+				defer r.close()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				cause, took, err := r.ask(ctx)
+				if cause != c.cause || took != time.Second || !errors.Is(err, c.errno) {
+					t.Errorf("%q (%v) after %v, want %q for %v", cause, err, took, c.cause, c.errno)
+				}
+			})
+		}
+	}
+}
+
+// What a try finds out just as the deadline comes counts, unless it is nothing.
+func TestDeadlineInATry(t *testing.T) {
+	cutShort := &ampdp.Error{Cause: ampdp.CauseUnavailable, Err: context.DeadlineExceeded}
+	for _, c := range []struct {
+		name         string
+		first, later error
+		cause        Cause
+	}{
+		{"nothing, after a refusal", refused, cutShort, CauseUnavailable},
+		{"nothing, after it was busy", busy, cutShort, CauseBusy},
+		{"busy, after a refusal", refused, busy, CauseBusy},
+		{"it drops the request, after it was busy", busy, hungUp, CauseUnavailable},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tries := 0
+				r := newRig(retryTime, maxWait, &fakeScanner{do: func(ctx context.Context) error {
+					if tries++; tries == 1 {
+						return c.first
+					}
+					<-ctx.Done()
+					return c.later
+				}})
+				defer r.close()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if cause, took, err := r.ask(ctx); cause != c.cause || took != time.Second || tries != 2 {
+					t.Errorf("%q (%v) after %v and %d tries, want %q", cause, err, took, tries, c.cause)
 				}
 			})
 		})

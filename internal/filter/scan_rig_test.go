@@ -55,6 +55,13 @@ func (f *fakeScanner) asked() (tries, probes int) {
 	return len(f.tries), len(f.probes)
 }
 
+// askedAt returns when it was asked, from its start on.
+func (f *fakeScanner) askedAt() []time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.tries)
+}
+
 // probedAt returns when it was probed, from its start on.
 func (f *fakeScanner) probedAt() []time.Duration {
 	f.mu.Lock()
@@ -73,12 +80,13 @@ func (f *fakeScanner) change(do func(context.Context) error, up func() bool) {
 var (
 	refused   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Refused: true, Err: syscall.ECONNREFUSED}
 	hungUp    = &ampdp.Error{Cause: ampdp.CauseUnavailable, RequestSent: true, Err: ampdp.ErrNoReply}
+	dropped   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Err: ampdp.ErrNoReply} // before the request was written
 	noMeans   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Err: syscall.EMFILE}
 	busy      = &ampdp.Error{Cause: ampdp.CauseBusy, Err: syscall.EAGAIN}
 	timedOut  = &ampdp.Error{Cause: ampdp.CauseTimeout, RequestSent: true, Err: context.DeadlineExceeded}
 	malformed = &ampdp.Error{Cause: ampdp.CauseMalformed, RequestSent: true, Err: ampdp.ErrTruncated}
 	// The same before the whole request was written.
-	lateConnect = &ampdp.Error{Cause: ampdp.CauseTimeout, Err: context.DeadlineExceeded}
+	lateRequest = &ampdp.Error{Cause: ampdp.CauseTimeout, Err: context.DeadlineExceeded}
 	halfAsked   = &ampdp.Error{Cause: ampdp.CauseMalformed, Err: ampdp.ErrMalformed}
 
 	badAsk    = &ampdp.Error{Cause: ampdp.CauseRequest, Err: ampdp.ErrRequestTooLarge}

@@ -34,7 +34,7 @@ func TestScan(t *testing.T) {
 		{"refusals between do not count as sent", inTurn(hungUp, refused, hungUp, refused, hungUp, refused, nil), "", "", retryTime, retryTime + maxBackOff, 7, 6},
 		{"care of the server: sent whole", inTurn(hungUp, nil), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
 		{"care of the server: no reply in time", always(timedOut), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
-		{"care of the server: no connection in time", always(lateConnect), ampdp.CareOfServer, CauseTimeout, 0, 0, 1, 0},
+		{"care of the server: not read in time", always(lateRequest), ampdp.CareOfServer, CauseTimeout, 0, 0, 1, 0},
 		{"care of the server: malformed", always(malformed), ampdp.CareOfServer, causeDelivered, 0, 0, 1, 0},
 		{"care of the server: a reply to half a request", always(halfAsked), ampdp.CareOfServer, CauseMalformed, 0, 0, 1, 0},
 		{"care of the server: busy", inTurn(busy, nil), ampdp.CareOfServer, "", 0, minBackOff, 2, 0},
@@ -57,8 +57,8 @@ func TestScan(t *testing.T) {
 				if cause != c.cause || cause == "" && err != nil || took < c.min || took > c.max {
 					t.Errorf("cause %q (%v) after %v, want %q after %v to %v", cause, err, took, c.cause, c.min, c.max)
 				}
-				if c.tries != 0 && len(f.tries) != c.tries {
-					t.Errorf("%d tries, want %d", len(f.tries), c.tries)
+				if n, _ := f.asked(); c.tries != 0 && n != c.tries {
+					t.Errorf("%d tries, want %d", n, c.tries)
 				}
 				if n := r.cleans.Load(); n != int64(c.cleans) {
 					t.Errorf("cleaned up %d times, want %d", n, c.cleans)
@@ -76,16 +76,17 @@ func TestScanBackOff(t *testing.T) {
 		defer r.close()
 		r.ask(t.Context())
 		want := minBackOff
-		for i := 1; i < len(f.tries)-1; i++ {
-			if d := f.tries[i] - f.tries[i-1]; d < want/2 || d > want {
+		tries := f.askedAt()
+		for i := 1; i < len(tries)-1; i++ {
+			if d := tries[i] - tries[i-1]; d < want/2 || d > want {
 				t.Errorf("wait %d is %v, want %v to %v", i, d, want/2, want)
 			}
 			want = min(2*want, maxBackOff)
 		}
-		if n := len(f.tries); n < 18 || n > 45 {
+		if n := len(tries); n < 18 || n > 45 {
 			t.Errorf("%d tries", n)
 		}
-		if last := f.tries[len(f.tries)-1]; last != retryTime {
+		if last := tries[len(tries)-1]; last != retryTime {
 			t.Errorf("the last try came after %v", last)
 		}
 	})
@@ -185,9 +186,28 @@ func TestScanGoesToTheNextScanner(t *testing.T) {
 					t.Errorf("cause %q (%v) after %v, want %q after %v", cause, err, took, c.cause, c.took)
 				}
 				for i := range f {
-					if n := len(f[i].tries); c.tries != [2]int{} && n != c.tries[i] {
+					if n, _ := f[i].asked(); c.tries != [2]int{} && n != c.tries[i] {
 						t.Errorf("scanner %d was asked %d times, want %d", i+1, n, c.tries[i])
 					}
+				}
+			})
+		})
+	}
+}
+
+// One busy scanner makes its whole round busy, in whatever order they are asked: the
+// message then has its longest wait. Without a retry time the first round decides.
+func TestScanBusyRound(t *testing.T) {
+	for name, do := range map[string][2]func(context.Context) error{
+		"busy, then one that drops the connection": {always(busy), always(dropped)},
+		"one that drops the connection, then busy": {always(dropped), always(busy)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(0, maxWait, &fakeScanner{do: do[0]}, &fakeScanner{do: do[1]})
+				defer r.close()
+				if cause, took, err := r.ask(t.Context()); cause != CauseBusy || took != maxWait {
+					t.Errorf("cause %q (%v) after %v, want %q after %v", cause, err, took, CauseBusy, maxWait)
 				}
 			})
 		})
@@ -258,8 +278,8 @@ func TestScanStopsWhenTheSpoolCannotBeCleaned(t *testing.T) {
 		if f := asFailure(err); f.cause != CauseSpool || !errors.Is(err, syscall.EIO) {
 			t.Errorf("%q: %v", f.cause, err)
 		}
-		if len(f.tries) != 1 {
-			t.Errorf("%d tries", len(f.tries))
+		if n, _ := f.asked(); n != 1 {
+			t.Errorf("%d tries", n)
 		}
 	})
 }

@@ -165,7 +165,8 @@ func TestScannerThatDiesMeanwhileIsSkipped(t *testing.T) {
 		defer r.close()
 		time.AfterFunc(retryTime, func() { r.bury(r.list[0], refused) })
 		r.ask(t.Context())
-		if last := f[0].tries[len(f[0].tries)-1]; last > retryTime {
+		tries := f[0].askedAt()
+		if last := tries[len(tries)-1]; last > retryTime {
 			t.Errorf("asked after %v", last)
 		}
 	})

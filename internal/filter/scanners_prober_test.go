@@ -138,7 +138,7 @@ func TestScannerThatComesAndGoes(t *testing.T) {
 			r.ask(t.Context())
 		}
 		time.Sleep(probeInterval)
-		refusal := f[0].tries[before]
+		refusal := f[0].askedAt()[before]
 		for _, at := range f[0].probedAt() {
 			if at > refusal {
 				if at > refusal+minBackOff {

@@ -118,13 +118,12 @@ func TestHangingScannerGetsLittle(t *testing.T) {
 // One that fails as soon as it is asked has no load, and would get all the mail. It
 // gets one message now and then; and its share as soon as it replies.
 func TestFailingScannerGetsLittle(t *testing.T) {
-	closed := &ampdp.Error{Cause: ampdp.CauseUnavailable, Err: ampdp.ErrNoReply} // before the request was written
 	for _, c := range []struct {
 		name   string
 		err    error
 		failed int // that many at most
 	}{
-		{"busy", busy, 0}, {"hangs up", hungUp, 0}, {"closes at once", closed, 0}, {"malformed", malformed, 110},
+		{"busy", busy, 0}, {"hangs up", hungUp, 0}, {"closes at once", dropped, 0}, {"malformed", malformed, 110},
 		{"too late", timedOut, 110},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -139,8 +138,9 @@ func TestFailingScannerGetsLittle(t *testing.T) {
 				if n, _ := f[0].asked(); n < 50 || n > 110 {
 					t.Errorf("it was asked %d times in 100 s", n)
 				}
-				for i := 2; i < len(f[0].tries); i++ {
-					if gap := f[0].tries[i] - f[0].tries[i-1]; gap < backOff(i-1)/2 || gap > maxBackOff+100*time.Millisecond {
+				tries := f[0].askedAt()
+				for i := 2; i < len(tries); i++ {
+					if gap := tries[i] - tries[i-1]; gap < backOff(i-1)/2 || gap > maxBackOff+100*time.Millisecond {
 						t.Errorf("asked %v after failure %d", gap, i)
 					}
 				}

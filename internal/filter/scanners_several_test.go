@@ -273,7 +273,7 @@ func TestManyWait(t *testing.T) {
 		}
 		var replies [2]int
 		for i := range f {
-			for _, at := range f[i].tries {
+			for _, at := range f[i].askedAt() {
 				if at >= 20*time.Second {
 					replies[i]++
 				}

@@ -317,7 +317,7 @@ func TestSignsOfLife(t *testing.T) {
 		{"busy", busy, true},
 		{"hung up after the request", hungUp, true},
 		{"no reply in time", timedOut, false},
-		{"no connection in time", lateConnect, false},
+		{"not read in time", lateRequest, false},
 		{"our own lack of descriptors", noMeans, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
