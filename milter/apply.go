@@ -15,7 +15,13 @@ var (
 	errNotOffered = errors.New("the MTA does not offer it")
 	errNotAPath   = errors.New("not a path: it has a control byte")
 	errOddPath    = errors.New("more than a path: the MTA may not find the recipient, and deliver")
+	errLongField  = fmt.Errorf("the header field has more than %d bytes: MTAs cut it", MaxHeaderField)
 )
+
+// MaxHeaderField bounds a header field that is added, inserted or changed, in bytes
+// of its name, its colon and its value, line ends being LF. Postfix cuts what goes
+// beyond some 60,000 bytes without a word, and a packet holds 65,535.
+const MaxHeaderField = 59_900
 
 // apply writes the changes in their order. Header changes that the MTA does not
 // offer are left out; one that would decide who gets the message, or that it is
@@ -52,11 +58,11 @@ func (s *session) applyOne(m gomilter.Modifier, change Change) error {
 	}
 	switch c := change.(type) {
 	case AddHeader:
-		return m.AddHeader(c.Name, s.headerValue(c.Value))
+		return s.withValue(c.Name, c.Value, func(value string) error { return m.AddHeader(c.Name, value) })
 	case InsertHeader:
-		return m.InsertHeader(c.Index, c.Name, s.headerValue(c.Value))
+		return s.withValue(c.Name, c.Value, func(value string) error { return m.InsertHeader(c.Index, c.Name, value) })
 	case ChangeHeader:
-		return m.ChangeHeader(c.Index, c.Name, s.headerValue(c.Value))
+		return s.withValue(c.Name, c.Value, func(value string) error { return m.ChangeHeader(c.Index, c.Name, value) })
 	case DeleteHeader:
 		return m.ChangeHeader(c.Index, c.Name, "")
 	case AddRecipient:
@@ -94,6 +100,16 @@ func neededAction(change Change) gomilter.OptAction {
 		return gomilter.OptQuarantine
 	}
 	return 0
+}
+
+// withValue sends a change with the value as it is to be sent; a field that would be
+// cut on its way is an error.
+func (s *session) withValue(name, value string, send func(value string) error) error {
+	value = s.headerValue(value)
+	if len(name)+len(":")+len(value) > MaxHeaderField {
+		return errLongField
+	}
+	return send(value)
 }
 
 // headerValue makes a value that stays inside its field. With SMFIP_HDR_LEADSPC

@@ -11,6 +11,7 @@ import (
 
 	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
 	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
+	"github.com/amavis-milter/amavis-milter/milter"
 )
 
 // editValue is a value that a scanner gives a header field, and how that field is
@@ -62,6 +63,42 @@ func TestEditsExact(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFieldLimit: the longest field that the program sends arrives whole, whatever the
+// MTA; a longer one is not sent, and the mail neither.
+func TestFieldLimit(t *testing.T) {
+	// Lines of 72 bytes, LF and tab included, as amavisd would fold.
+	folded := func(n int) string {
+		v := strings.Repeat(strings.Repeat("v", 70)+"\n\t", n/72)
+		return v + strings.Repeat("v", n-len(v))
+	}
+	for _, kind := range [][]string{{"addheader"}, {"insheader", "0"}, {"chgheader", "1"}} {
+		fits := milter.MaxHeaderField - len("X-Long: ")
+		for n, taken := range map[int]bool{fits: true, fits + 1: false} {
+			t.Run(fmt.Sprintf("%s, %d bytes", kind[0], n), func(t *testing.T) {
+				onEach(t, virusesOnly, func(t *testing.T, p *lab.Pipeline) {
+					withScript(t, p, ampdptest.Continue(ampdptest.Line(kind[0], append(kind[1:], "X-Long", folded(n))...)))
+					mark := p.Sink.Mark()
+					mail := lab.Text("X-Long: before\r\n"+lab.Header(sender, user, "long"), lab.CleanBody)
+					if kind[0] != "chgheader" {
+						mail = cleanMail("long")
+					}
+					reply := send(t, connect(t, p), sender, []string{user}, mail)
+					if !taken {
+						if !strings.HasPrefix(reply.String(), "451 4.3.0 Content filter failure") {
+							t.Errorf("the client was told %q", reply)
+						}
+						return
+					}
+					d := deliveredTo(t, p, mark, user)
+					if err := onlyField(d, "X-Long", " "+strings.ReplaceAll(folded(n), "\n", "\r\n")); err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
 }
 
 // onlyField fails unless there is one field of the name, with exactly that value.
