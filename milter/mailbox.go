@@ -5,14 +5,14 @@ import "strings"
 // toldMailbox returns what to tell amavisd of a mailbox that is not plain, and that
 // the MTA has read as reading; empty for the mailbox as it is.
 func toldMailbox(mailbox, reading string) string {
-	if local, domain := splitMailbox(reading); isLocalPart(local) && isDomain(domain) {
+	if local, domain := splitMailbox(reading); isReadLocalPart(local) && isDomain(domain) {
 		return reading
 	}
 	// sendmail names a user of its own host alone, and says postmaster of
 	// <postmaster@its.own.host>: the domain is the one that was typed. Where no reading
 	// is needed none is taken, for that user may be an alias' target.
 	local, domain := splitMailbox(mailbox)
-	if isLocalPart(reading) && isDomain(domain) && !isLocalPart(local) {
+	if isPlainLocalPart(reading) && isDomain(domain) && !isLocalPart(local) {
 		return reading + "@" + domain
 	}
 	return ""
@@ -24,8 +24,10 @@ func toldMailbox(mailbox, reading string) string {
 // their own.
 func isPlainMailbox(s string) bool {
 	local, domain := splitMailbox(s)
-	return s == "" || isDomain(domain) && isLocalPart(local) && !strings.ContainsAny(local, "@!%")
+	return s == "" || isDomain(domain) && isPlainLocalPart(local)
 }
+
+func isPlainLocalPart(s string) bool { return isLocalPart(s) && !strings.ContainsAny(s, "@!%") }
 
 // splitMailbox splits s at its last '@'; without one there is no domain.
 func splitMailbox(s string) (local, domain string) {
@@ -43,6 +45,23 @@ func isLocalPart(s string) bool {
 	}
 	n, kind := nextWord(s)
 	return n == len(s) && kind == quoted && !strings.ContainsFunc(s, isControl)
+}
+
+// isReadLocalPart reports whether s can be what an MTA reads as a local part: words,
+// quoted strings and quoted pairs in any order, and what else sendmail lets stand there
+// (g:user), but nothing by which s would be more than one.
+func isReadLocalPart(s string) bool {
+	if s == "" || strings.ContainsFunc(s, isControl) {
+		return false
+	}
+	for rest := s; rest != ""; {
+		n, kind := nextWord(rest)
+		if kind == comment || kind == unfinished || kind == single && strings.Contains("<>),@ ", rest[:n]) {
+			return false
+		}
+		rest = rest[n:]
+	}
+	return true
 }
 
 // isDomain reports whether s is a host name, of whatever script, or an address

@@ -53,6 +53,8 @@ var readCases = []struct{ name, arg, reading, told, forMTA string }{
 	{"without a domain", "<u>", "u@b.c", "<u@b.c>", "<u>"},
 	{"reading in quotes", `<u\ v@b.c>`, `"u v"@b.c`, `<"u v"@b.c>`, `<u\ v@b.c>`},
 	{"UTF-8", "<ü(c)@ö>", "ü@ö", "<ü@ö>", "<ü@ö>"},
+	{"group in the local part", "<g:u@b.c;>", "g:u@b.c", "<g:u@b.c>", "<g:u@b.c;>"},
+	{"words and quotes in the reading", `<u(c)"v"@b.c>`, `u."v"\w@b.c`, `<u."v"\w@b.c>`, `<u "v"@b.c>`},
 
 	// sendmail leaves the domain out for users of its own.
 	{"user of the host", "<postmaster@mx(c)>", "postmaster", "<postmaster@mx>", "<postmaster@mx>"},
@@ -77,7 +79,10 @@ var readCases = []struct{ name, arg, reading, told, forMTA string }{
 	{"two", "<u v@b.c>", "u@b.c,x@y.z", "<u v@b.c>", "<u v@b.c>"},
 	{"comment", "<u v@b.c>", "u(x)@b.c", "<u v@b.c>", "<u v@b.c>"},
 	{"quotes without an end", "<u v@b.c>", `"u@b.c`, "<u v@b.c>", "<u v@b.c>"},
-	{"quotes and more", "<u v@b.c>", `"u"v@b.c`, "<u v@b.c>", "<u v@b.c>"},
+	{"quotes around the end", "<u v@b.c>", `"u@b.c"`, "<u v@b.c>", "<u v@b.c>"},
+	{"backslash at the end", "<u v@b.c>", `u\@b.c`, "<u v@b.c>", "<u v@b.c>"},
+	{"space", "<u v@b.c>", "u v@b.c", "<u v@b.c>", "<u v@b.c>"},
+	{"tab", "<u v@b.c>", "u\tv@b.c", "<u v@b.c>", "<u v@b.c>"},
 	{"empty labels", "<u v@b.c>", "u@b..c", "<u v@b.c>", "<u v@b.c>"},
 	{"literal without an end", "<u v@b.c>", "u@[b.c", "<u v@b.c>", "<u v@b.c>"},
 	{"literal with more", "<u v@b.c>", "u@[192.0.2.1]x]", "<u v@b.c>", "<u v@b.c>"},

@@ -125,6 +125,7 @@ func diffFactCases() []diffCase {
 		envelope("recipient without brackets", from, "RCPT TO:user@lab.test"),
 		envelope("sender with parameters", "MAIL FROM:<someone@remote.test> SIZE=2000 BODY=8BITMIME RET=HDRS ENVID=x", to),
 		envelope("sender with a route", "MAIL FROM:<@relay.test:someone@remote.test>", to),
+		envelope("sender and recipient as routes of other networks", "MAIL FROM:<remote.test!someone>", "RCPT TO:<user%lab.test>"),
 		envelope("sender in quotes", `MAIL FROM:<"some one,%=>"@remote.test>`, to),
 		envelope("sender with percent and equals", "MAIL FROM:<bounce+user=lab.test%x@remote.test>", to),
 		envelope("sender in capitals", "MAIL FROM:<SomeOne@Remote.TEST>", "RCPT TO:<User@LAB.test>"),

@@ -86,6 +86,14 @@ var diffRequestRows = []diffRow{
 		},
 	},
 	{
+		id: "odd-path", theirs: "`recipient=<b!a>`, `<a%b>`, `\"x\"<a@b>`, `<a@b,>` … as typed", ours: "`recipient=<a@b>`, what the MTA reads in it; likewise `sender`",
+		why: "amavisd judges whom the MTA delivers to, and not a user of a foreign domain or another one of ours",
+		shows: []diffPattern{
+			{cases: `sender and recipient as routes of other networks`, where: `request sender`, theirs: `<remote\.test!someone>`, ours: `<someone@remote\.test>`},
+			{cases: `sender and recipient as routes of other networks`, where: `request recipient`, theirs: `<user%lab\.test>`, ours: `<user@lab\.test>`},
+		},
+	},
+	{
 		id: "utf8-address", theirs: "each byte of an SMTPUTF8 address beyond ASCII becomes `\\xff`", ours: "the address as it is",
 		why:   "the C program's escapes are wrong for such bytes: amavisd judges another address",
 		shows: []diffPattern{{cases: `UTF-8 addresses`, where: `request (sender|recipient)`, theirs: `<\w+[\x{FFFD}]{2,4}\w+@\w+\.test>`, ours: `<(grüße|jürgen)@\w+\.test>`}},

@@ -112,6 +112,10 @@ func (s *Sink) serve(conn net.Conn) {
 func path(argument string) string {
 	_, argument, _ = strings.Cut(argument, ":")
 	argument = strings.TrimSpace(argument)
+	// Parameters can have brackets of their own (ORCPT).
+	if path, _, ok := strings.Cut(argument, "> "); ok {
+		return path + ">"
+	}
 	if end := strings.LastIndexByte(argument, '>'); end >= 0 {
 		return argument[:end+1]
 	}
