@@ -107,6 +107,25 @@ func TestMatchesAgree(t *testing.T) {
 	}
 }
 
+// TestMappedNetwork: a network that was typed as one mapped into IPv6 reaches the
+// filter as the one of IPv4 that it is, for clients are never mapped there.
+func TestMappedNetwork(t *testing.T) {
+	cfg, err := config.Parse([]string{"amavis-milter", "-w", "/", "--skip", "::ffff:192.0.2.0/120", "--policy-bank", "::ffff:192.0.2.1=ONE"}, plainEnv())
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := filterOptions(cfg, nil, slog.New(slog.DiscardHandler))
+	network := func(text string) filter.Match {
+		return filter.Match{Kind: filter.MatchNetwork, Network: netip.MustParsePrefix(text)}
+	}
+	if want := network("192.0.2.0/24"); !slices.Equal(opt.Skips, []filter.Match{want}) {
+		t.Errorf("skips %v, want %v", opt.Skips, want)
+	}
+	if want := (filter.PolicyBank{Match: network("192.0.2.1/32"), Name: "ONE"}); !slices.Equal(opt.PolicyBanks, []filter.PolicyBank{want}) {
+		t.Errorf("policy banks %v, want %v", opt.PolicyBanks, want)
+	}
+}
+
 // TestDefaultsAgree: the deadline that nobody wrote is the same everywhere.
 func TestDefaultsAgree(t *testing.T) {
 	cfg, err := config.Parse([]string{"amavis-milter", "-w", "/"}, plainEnv())

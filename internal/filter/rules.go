@@ -28,7 +28,7 @@ const (
 // is for every message.
 type Match struct {
 	Kind       MatchKind
-	Network    netip.Prefix // of MatchNetwork
+	Network    netip.Prefix // of MatchNetwork; IPv4 as such, not mapped into IPv6: clients are not either
 	DaemonName string       // of MatchDaemon
 	Bytes      int64        // of MatchSize, as the MTA sends the message
 }
@@ -62,7 +62,7 @@ func (m Match) fits(env *milter.Envelope, size int64) bool {
 		return true
 	case MatchNetwork:
 		addr, ok := clientAddr(env)
-		return ok && unmapped(m.Network).Contains(addr)
+		return ok && m.Network.Contains(addr)
 	case MatchAuth:
 		return authenticated(env)
 	case MatchTLS:
@@ -84,16 +84,6 @@ func isLocal(env *milter.Envelope) bool {
 	const submitter = "localhost"
 	addr, ok := clientAddr(env)
 	return addr.IsLoopback() || !ok && env.Client.Name == submitter
-}
-
-// unmapped returns a network of IPv4 addresses mapped into IPv6 as one of IPv4,
-// which is what clientAddr makes of such an address.
-func unmapped(p netip.Prefix) netip.Prefix {
-	const mappedBits = 128 - 32
-	if p.Addr().Is4In6() && p.Bits() >= mappedBits {
-		return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-mappedBits)
-	}
-	return p
 }
 
 // skips are the rules of Options.Skips. The zero Match is not among them: nobody
