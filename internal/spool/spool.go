@@ -21,6 +21,14 @@ type Options struct {
 	// Context ends Open early when it is done, while it waits for the lock or
 	// sweeps; it is nothing to the spool once that is open. Nil is never done.
 	Context context.Context
+
+	// MinFree is how many bytes of the file system of the work directory are left
+	// free for others. 0: it is filled as far as it goes.
+	MinFree int64
+
+	// MaxBytes is how many bytes the mail files of this spool may hold in all. 0: no
+	// limit.
+	MaxBytes int64
 }
 
 // Spool is the place of the mail files, open from start to end of the program. Its
