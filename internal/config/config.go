@@ -25,6 +25,9 @@ const (
 	defaultDeadline       = 540 * time.Second // SMTP clients wait 10 minutes (RFC 5321 section 4.5.3.2.6)
 	defaultRetryTime      = 30 * time.Second
 	defaultTimeout        = 7210 * time.Second // libmilter's own (smfi_settimeout)
+	defaultMaxSessions    = 5000               // no MTA has as many processes
+	defaultMaxPerAddress  = 4000               // leaves room for others beside one that takes all it gets
+	defaultMinFree        = 8 << 20            // bytes; amavisd unpacks beside us
 	defaultSocketMode     = fs.FileMode(0o660)
 	defaultXHeaderName    = "X-Virus-Scanned"
 	defaultXHeaderValue   = "by amavis-milter"
@@ -71,6 +74,15 @@ type Config struct {
 	// RetryTime is how long a scanner that does not answer is tried again; 0 means
 	// that each scanner is tried once.
 	RetryTime time.Duration
+
+	// MaxSessions is how many connections of MTAs there may be, and
+	// MaxSessionsPerAddress how many of them from one IP address; 0 means no limit.
+	MaxSessions, MaxSessionsPerAddress int
+	// MaxSpool is how many bytes all mail files may have together; 0 means no limit.
+	MaxSpool int64
+	// MinFree is how many bytes are left free on the spool's file system; 0 means that
+	// it may fill up.
+	MinFree int64
 
 	// XHeader marks scanned messages; the zero Header means none.
 	XHeader Header
@@ -143,6 +155,11 @@ func defaults() *Config {
 		Deadline:       defaultDeadline,
 		Timeout:        defaultTimeout,
 		RetryTime:      defaultRetryTime,
+		MaxSessions:    defaultMaxSessions,
+		MinFree:        defaultMinFree,
+
+		MaxSessionsPerAddress: defaultMaxPerAddress,
+
 		XHeader:        Header{defaultXHeaderName, defaultXHeaderValue},
 		DeliveryCareOf: "client",
 		LogLevel:       slog.LevelInfo,

@@ -43,11 +43,12 @@ const (
 	groupSockets  group = "Sockets"
 	groupScanning group = "Scanning"
 	groupFailures group = "Failures"
+	groupLimits   group = "Limits"
 	groupService  group = "Service"
 	groupLogging  group = "Logging"
 )
 
-var groups = []group{groupSockets, groupScanning, groupFailures, groupService, groupLogging}
+var groups = []group{groupSockets, groupScanning, groupFailures, groupLimits, groupService, groupLogging}
 
 // options are all options by their long names, in the order of the usage text.
 // Which letters they have depends on the name of the program.
@@ -218,6 +219,30 @@ var options = []option{
 		set:  setSwitch(func(d *draft) *bool { return &d.pass }),
 	},
 	{
+		name: "max-sessions", value: "N", group: groupLimits,
+		help: "connections of MTAs; who comes later is told 451 until one has ended; 0: no limit",
+		def:  func(c *Config) string { return strconv.Itoa(c.MaxSessions) },
+		set:  setCount("max-sessions", maxSessions, func(d *draft) *int { return &d.MaxSessions }),
+	},
+	{
+		name: "max-sessions-per-address", value: "N", group: groupLimits,
+		help: "those from one address, on inet sockets; 0: no limit",
+		def:  func(c *Config) string { return strconv.Itoa(c.MaxSessionsPerAddress) },
+		set:  setCount("max-sessions-per-address", maxSessions, func(d *draft) *int { return &d.MaxSessionsPerAddress }),
+	},
+	{
+		name: "max-spool", value: "BYTES", group: groupLimits,
+		help: "of all mail files together; beyond it mail is told 452; 0: no limit",
+		def:  func(c *Config) string { return byteCount(c.MaxSpool) },
+		set:  setBytes("max-spool", func(c *Config) *int64 { return &c.MaxSpool }),
+	},
+	{
+		name: "min-free", value: "BYTES", group: groupLimits,
+		help: "left free on the spool's file system; mail is told 452 rather than that; 0: the disk may fill up",
+		def:  func(c *Config) string { return byteCount(c.MinFree) },
+		set:  setBytes("min-free", func(c *Config) *int64 { return &c.MinFree }),
+	},
+	{
 		name: "daemonize", group: groupService,
 		help: "detach and return once mail is served (the default)",
 		set:  setSwitch(func(d *draft) *bool { return &d.daemonize }),
@@ -329,6 +354,22 @@ func setTime(name string, least time.Duration, field func(c *Config) *time.Durat
 			d.warn("%s: %s is taken for %s, the longest", d.dialect.names(name), value, shortTime(maxTime))
 		}
 		*field(d.Config) = min(t, maxTime)
+		return nil
+	}
+}
+
+// setBytes sets a number of bytes. One above the highest means that one, as with
+// setCount.
+func setBytes(name string, field func(c *Config) *int64) func(*draft, string) error {
+	return func(d *draft, value string) error {
+		n, err := parseBytes(value)
+		if err != nil {
+			return err
+		}
+		if n > maxBytes {
+			d.warn("%s: %s is taken for %s, the highest", d.dialect.names(name), value, byteCount(maxBytes))
+		}
+		*field(d.Config) = min(n, maxBytes)
 		return nil
 	}
 }

@@ -101,6 +101,8 @@ func TestDefaults(t *testing.T) {
 		Deadline:       540 * time.Second,
 		Timeout:        7210 * time.Second,
 		RetryTime:      30 * time.Second,
+		MaxSessions:    5000, MaxSessionsPerAddress: 4000, MinFree: 8 << 20,
+
 		XHeader:        Header{"X-Virus-Scanned", "by amavis-milter"},
 		DeliveryCareOf: "client",
 		OnFailure: map[Cause]Action{"unavailable": "tempfail", "busy": "tempfail", "timeout": "tempfail",
@@ -179,6 +181,10 @@ func TestEveryOption(t *testing.T) {
 		{[]string{"--debug-level"}, "3", func(c *Config) bool {
 			return c.LogLevel == slog.LevelDebug && !c.Foreground && c.LogTarget == TargetSyslog
 		}},
+		{[]string{"--max-sessions"}, "250", func(c *Config) bool { return c.MaxSessions == 250 }},
+		{[]string{"--max-sessions-per-address"}, "0", func(c *Config) bool { return c.MaxSessionsPerAddress == 0 }},
+		{[]string{"--max-spool"}, "2G", func(c *Config) bool { return c.MaxSpool == 2<<30 }},
+		{[]string{"--min-free"}, "100m", func(c *Config) bool { return c.MinFree == 100<<20 }},
 		{[]string{"--log-target"}, "syslog", func(c *Config) bool { return c.LogTarget == TargetSyslog }},
 	}
 	seen := map[string]bool{}

@@ -16,6 +16,8 @@ import (
 const (
 	maxTime     = 24 * time.Hour // of every time
 	maxConns    = 100_000        // messages scanned at once
+	maxSessions = 1_000_000      // connections of MTAs
+	maxBytes    = 1 << 50        // of the spool, and free; 1 PiB
 	maxBacklog  = 65_535         // connections waiting; Linux allows no more by default than 4096
 	maxScanners = 64             // amavisd sockets
 	maxPathLen  = 4095           // bytes; PATH_MAX of Linux without its NUL
@@ -73,6 +75,47 @@ func parseCount(text string, most int) (int, error) {
 		return math.MaxInt, nil
 	}
 	return n, nil
+}
+
+// byteUnits are the units of bytes, as in 64M.
+var byteUnits = []struct {
+	letter string
+	shift  uint
+}{{"K", 10}, {"M", 20}, {"G", 30}, {"T", 40}}
+
+// parseBytes reads a number of bytes, with a unit or without. What is above maxBytes is
+// the caller's to cut.
+func parseBytes(text string) (int64, error) {
+	digits, shift := text, uint(0)
+	for _, u := range byteUnits {
+		if before, found := strings.CutSuffix(strings.ToUpper(text), u.letter); found {
+			digits, shift = before, u.shift
+		}
+	}
+	if !isDigits(digits) {
+		return 0, fmt.Errorf("%q: write a number of bytes, or one with a unit as in 64K, 8M, 2G", text)
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n > math.MaxInt64>>shift {
+		return math.MaxInt64, nil
+	}
+	return n << shift, nil
+}
+
+// byteCount writes a number of bytes as the command line takes it: 8M, 1000.
+func byteCount(n int64) string {
+	unit := ""
+	for _, u := range byteUnits {
+		if n > 0 && n%(1<<u.shift) == 0 {
+			unit = u.letter
+		}
+	}
+	for _, u := range byteUnits {
+		if u.letter == unit {
+			n >>= u.shift
+		}
+	}
+	return strconv.FormatInt(n, 10) + unit
 }
 
 func parseMode(text string) (fs.FileMode, error) {
