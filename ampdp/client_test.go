@@ -174,9 +174,9 @@ func checkError(t *testing.T, err error, want ampdp.Error, chain ...error) {
 	if !errors.As(err, &got) {
 		t.Fatalf("got %v, want an *ampdp.Error with cause %v", err, want.Cause)
 	}
-	if got.Cause != want.Cause || got.Refused != want.Refused || got.RequestSent != want.RequestSent {
-		t.Errorf("got cause %v, refused %v, sent %v; want %v, %v, %v: %v",
-			got.Cause, got.Refused, got.RequestSent, want.Cause, want.Refused, want.RequestSent, err)
+	if got.Cause != want.Cause || got.Refused != want.Refused || got.NoMeans != want.NoMeans || got.RequestSent != want.RequestSent {
+		t.Errorf("got cause %v, refused %v, no means %v, sent %v; want %v, %v, %v, %v: %v",
+			got.Cause, got.Refused, got.NoMeans, got.RequestSent, want.Cause, want.Refused, want.NoMeans, want.RequestSent, err)
 	}
 	for _, target := range chain {
 		if !errors.Is(err, target) {

@@ -77,7 +77,10 @@ func (x *exchange) dialFailure(err error) error {
 		e.Cause, e.Refused = CauseBusy, false
 		err = fmt.Errorf("%w: its backlog is full, more clients wait than its children can serve", err)
 	case slices.ContainsFunc(ownShortage, func(target error) bool { return errors.Is(err, target) }):
-		e.Refused = false
+		e.Refused, e.NoMeans = false, true
+		if errors.Is(err, syscall.EMFILE) {
+			err = fmt.Errorf("%w: raise this program's limit on open files (LimitNOFILE, ulimit -n)", err)
+		}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		err = fmt.Errorf("%w: nobody listens there, is amavisd running?", err)
 	case errors.Is(err, syscall.ENOENT):

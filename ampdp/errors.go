@@ -79,9 +79,14 @@ type Error struct {
 	// Refused: no connection came about, because nobody listens (ECONNREFUSED),
 	// the socket is missing (ENOENT), may not be used (EACCES), or the host cannot
 	// be reached in time. It goes with CauseUnavailable only. False if amavisd took
-	// the connection and dropped it, and if it was our side that had no means left
-	// (file descriptors, ports, memory) or no time (the deadline of the context).
+	// the connection and dropped it, and if it was our side that had no means left or
+	// no time (the deadline of the context).
 	Refused bool
+
+	// NoMeans: it was our side that had no means left for a connection (file
+	// descriptors, ports, memory), which tells nothing about this scanner. It goes with
+	// CauseUnavailable only, and never with Refused.
+	NoMeans bool
 
 	// RequestSent: the whole request was written, so amavisd may have acted on it.
 	// With CareOfServer it must then not be sent again.

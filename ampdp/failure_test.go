@@ -111,7 +111,7 @@ func TestDoConnectFailures(t *testing.T) {
 // Want of our own is not the scanner's refusal; a full backlog of a TCP port looks
 // like a dead host and is no EAGAIN.
 func TestDoDialErrors(t *testing.T) {
-	busy, unavailable := ampdp.Error{Cause: ampdp.CauseBusy}, ampdp.Error{Cause: ampdp.CauseUnavailable}
+	busy, noMeans := ampdp.Error{Cause: ampdp.CauseBusy}, ampdp.Error{Cause: ampdp.CauseUnavailable, NoMeans: true}
 	refused := ampdp.Error{Cause: ampdp.CauseUnavailable, Refused: true}
 	tests := []struct {
 		network string
@@ -119,12 +119,12 @@ func TestDoDialErrors(t *testing.T) {
 		want    ampdp.Error
 	}{
 		{"unix", syscall.EAGAIN, busy},
-		{"tcp", syscall.EAGAIN, unavailable},
-		{"unix", syscall.EMFILE, unavailable},
-		{"unix", syscall.ENFILE, unavailable},
-		{"unix", syscall.ENOMEM, unavailable},
-		{"tcp", syscall.ENOBUFS, unavailable},
-		{"tcp", syscall.EADDRNOTAVAIL, unavailable},
+		{"tcp", syscall.EAGAIN, noMeans},
+		{"unix", syscall.EMFILE, noMeans},
+		{"unix", syscall.ENFILE, noMeans},
+		{"unix", syscall.ENOMEM, noMeans},
+		{"tcp", syscall.ENOBUFS, noMeans},
+		{"tcp", syscall.EADDRNOTAVAIL, noMeans},
 		{"tcp", syscall.EACCES, refused},
 		{"tcp", syscall.ENETUNREACH, refused},
 		{"tcp", syscall.EHOSTUNREACH, refused},

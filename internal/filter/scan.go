@@ -171,7 +171,7 @@ func (s *scan) learn(ctx context.Context, v *visit, e *ampdp.Error, began time.T
 	case e.Cause == ampdp.CauseBusy, e.Cause == ampdp.CauseMalformed, e.Cause == ampdp.CauseUnavailable && e.RequestSent:
 		s.answered(v.scanner, began)
 		s.rest(v.scanner, began, e)
-	case e.Cause == ampdp.CauseRequest, ctx.Err() != nil: // not the scanner's doing
+	case e.NoMeans, e.Cause == ampdp.CauseRequest, ctx.Err() != nil: // not the scanner's doing
 	default:
 		s.rest(v.scanner, began, e)
 	}

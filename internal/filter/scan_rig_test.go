@@ -81,7 +81,7 @@ var (
 	refused   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Refused: true, Err: syscall.ECONNREFUSED}
 	hungUp    = &ampdp.Error{Cause: ampdp.CauseUnavailable, RequestSent: true, Err: ampdp.ErrNoReply}
 	dropped   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Err: ampdp.ErrNoReply} // before the request was written
-	noMeans   = &ampdp.Error{Cause: ampdp.CauseUnavailable, Err: syscall.EMFILE}
+	noMeans   = &ampdp.Error{Cause: ampdp.CauseUnavailable, NoMeans: true, Err: syscall.EMFILE}
 	busy      = &ampdp.Error{Cause: ampdp.CauseBusy, Err: syscall.EAGAIN}
 	timedOut  = &ampdp.Error{Cause: ampdp.CauseTimeout, RequestSent: true, Err: context.DeadlineExceeded}
 	malformed = &ampdp.Error{Cause: ampdp.CauseMalformed, RequestSent: true, Err: ampdp.ErrTruncated}
