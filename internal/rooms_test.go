@@ -44,6 +44,8 @@ var rooms = map[string]struct {
 		"the end-to-end tests drive the program from outside"},
 	"internal/e2e/lab": {[]string{"golang.org/x/sys/unix"},
 		"the laboratory runs the program from outside"},
+	"internal/faults": {nil,
+		"the fault matrix breaks what is around the program, from outside"},
 	"internal/e2e/demo": {[]string{"internal/e2e/lab", "ampdp/ampdptest", "milter/miltertest"},
 		"the demo shows the program from outside"},
 }
