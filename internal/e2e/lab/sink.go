@@ -16,6 +16,7 @@ type Sink struct {
 	listener   net.Listener
 	mu         sync.Mutex
 	deliveries []*Delivery
+	watcher    func(*Delivery) // gets them instead, if there is one
 }
 
 // sinkTimeout is how long the sink waits for a line.
@@ -61,6 +62,27 @@ func (s *Sink) Mark() int {
 	return len(s.deliveries)
 }
 
+// Watch gives every message from now on to take, before the MTA has its reply, and
+// keeps none; nil has them kept again. Several calls of take may run at once.
+func (s *Sink) Watch(take func(*Delivery)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watcher = take
+}
+
+// take is called with each message.
+func (s *Sink) take(d *Delivery) {
+	s.mu.Lock()
+	watcher := s.watcher
+	if watcher == nil {
+		s.deliveries = append(s.deliveries, d)
+	}
+	s.mu.Unlock()
+	if watcher != nil {
+		watcher(d)
+	}
+}
+
 func (s *Sink) serve(conn net.Conn) {
 	defer conn.Close()
 	in := bufio.NewReader(conn)
@@ -91,9 +113,7 @@ func (s *Sink) serve(conn net.Conn) {
 			if mail.Raw, err = readData(in); err != nil {
 				return
 			}
-			s.mu.Lock()
-			s.deliveries = append(s.deliveries, &Delivery{mail.Sender, mail.Recipients, mail.Raw})
-			s.mu.Unlock()
+			s.take(&Delivery{mail.Sender, mail.Recipients, mail.Raw})
 			mail = Delivery{}
 			reply("250 2.0.0 taken")
 		case "RSET":
