@@ -138,7 +138,8 @@ func (s *session) abandon(tx Transaction, verdict <-chan Verdict) Verdict {
 // whether the answer has left, and the transaction ends.
 func (s *session) settle(outcome Outcome) {
 	tx := s.tx
-	s.env, s.tx, s.refusal, s.size = nil, nil, nil, 0
+	s.env, s.tx, s.refusal = nil, nil, nil
+	s.uncharge()
 	s.g.onFlush = func(err error) {
 		defer s.recovered("end of transaction", func() {})
 		s.g.messageDone()

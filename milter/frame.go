@@ -152,9 +152,10 @@ func wellFormedHeader(data []byte) bool {
 }
 
 // isMacroStage reports whether the library knows macros for that command; those
-// for others are of no use and left out.
+// for others are of no use and left out. So are those for ABORT: the library takes
+// them for the ABORT itself and passes over the one that follows.
 func isMacroStage(command byte) bool {
-	return bytes.IndexByte([]byte("CHMRTNEULAB"), command) >= 0
+	return bytes.IndexByte([]byte("CHMRTNEULB"), command) >= 0
 }
 
 // beginsMessage reports whether the command belongs to the content of a message:

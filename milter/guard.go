@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,10 +27,20 @@ const (
 
 	// closeFlushTimeout bounds the last write to a connection that is closed.
 	closeFlushTimeout = time.Second
+
+	// firstReadBytes is the size of that buffer before the MTA has made its offer, which
+	// has some 17 bytes: most who never do scan ports.
+	firstReadBytes = 512
 )
 
 // errDraining ends a connection between two messages when the server shuts down.
 var errDraining = errors.New("connection closed between messages: shutting down")
+
+// What ends a connection that speaks the protocol well, and does nothing.
+var (
+	errNoProgress = errors.New("no progress: no message was answered in time, or not all of a message came")
+	errNoRoom     = errors.New("no room for a larger frame in time")
+)
 
 // guard stands between the socket and the protocol library as the library's
 // net.Conn. It admits only whole, well-formed frames of at most MaxFrameBytes,
@@ -54,6 +66,16 @@ type guard struct {
 	told     bool        // macros for a RCPT came, and that not yet
 	tail     bool        // the body packet being read is one that no MTA sent
 
+	crowd    *crowd       // all connections; nil if this one is not counted
+	address  netip.Prefix // of the peer, as it is counted
+	standing standing     // guarded by crowd.mu
+	reserved atomic.Int64 // bytes of the read buffer that are counted
+	owed     atomic.Int64 // when the MTA began to owe us bytes, since crowd.began; 0: it does not
+	greeted  bool         // the MTA has made its offer
+
+	sessionEnd time.Time // no message answered until then ends the connection
+	contentEnd time.Time // the same for the content of this message; zero outside of it
+
 	refused  func(error) // told of a frame that was refused
 	released func()      // told once when the connection is closed
 
@@ -65,7 +87,10 @@ type guard struct {
 }
 
 func newGuard(conn net.Conn, times Times) *guard {
-	return &guard{conn: conn, times: times, refused: func(error) {}, released: func() {}}
+	return &guard{
+		conn: conn, times: times, sessionEnd: time.Now().Add(times.Session),
+		refused: func(error) {}, released: func() {},
+	}
 }
 
 // Read gives the library the next bytes of admitted frames. What was written
@@ -139,8 +164,12 @@ func (g *guard) note(command byte) error {
 	switch {
 	case beginsMessage(command):
 		g.inMessage, g.atEnd = true, command == cmdBodyEOB
+		if command != cmdData && g.contentEnd.IsZero() {
+			g.contentEnd = time.Now().Add(g.times.Content)
+		}
 	case command != cmdMacro && command != cmdUnknown:
 		g.inMessage, g.atEnd = false, false
+		g.contentEnd = time.Time{}
 	}
 	return nil
 }
@@ -151,6 +180,7 @@ func (g *guard) messageDone() {
 	g.inMessage, g.atEnd = false, false
 	end := g.draining
 	g.mu.Unlock()
+	g.contentEnd, g.sessionEnd = time.Time{}, time.Now().Add(g.times.Session)
 	if end {
 		_ = g.shut()
 	}
@@ -171,6 +201,8 @@ func (g *guard) next(idle time.Duration) ([]byte, error) {
 			if whole := frameHeaderBytes + int(length); have >= whole {
 				frame := g.in[g.start : g.start+whole : g.start+whole]
 				g.start += whole
+				g.greeted = true
+				g.settled()
 				return frame, nil
 			}
 		}
@@ -184,13 +216,23 @@ func (g *guard) next(idle time.Duration) ([]byte, error) {
 			begun = true
 			g.setReadDeadline(g.times.Frame)
 		}
-		g.receive()
+		if g.end > g.start || !g.greeted || !g.contentEnd.IsZero() {
+			g.owing()
+		}
+		g.receive(true)
 	}
 }
 
 // endOfInput says why nothing more comes; an end inside a frame is no clean end.
 func (g *guard) endOfInput() error {
-	if g.end == g.start {
+	switch {
+	case g.inErr == errNoRoom:
+		g.refused(g.inErr)
+		return g.inErr
+	case errors.Is(g.inErr, os.ErrDeadlineExceeded) && !time.Now().Before(g.lastMoment()):
+		g.refused(errNoProgress)
+		return g.inErr
+	case g.end == g.start:
 		return g.inErr
 	}
 	err := g.inErr
@@ -203,29 +245,30 @@ func (g *guard) endOfInput() error {
 	return err
 }
 
-// compact empties the buffer when all of it was admitted, and between messages
-// lets go of one that a large frame has grown.
+// compact empties the buffer when all of it was admitted. One that a large frame has
+// grown is let go between messages, and when others need the room.
 func (g *guard) compact() {
 	if g.start < g.end {
 		return
 	}
 	g.start, g.end = 0, 0
-	if len(g.in) > readAheadBytes && !g.isInMessage() {
-		g.in = nil
+	if len(g.in) > readAheadBytes && (!g.isInMessage() || g.crowd != nil && g.crowd.isShort()) {
+		g.dropBuffer()
+	}
+	if g.greeted && len(g.in) < readAheadBytes {
+		g.in = nil // the one for the offer
 	}
 }
 
 // receive reads once into the buffer. When that is full, what was admitted makes
 // room; if nothing was, it doubles, for a frame is then larger than the buffer.
-func (g *guard) receive() {
+func (g *guard) receive(wait bool) {
 	if g.end == len(g.in) {
 		if g.start > 0 {
 			g.end = copy(g.in, g.in[g.start:g.end])
 			g.start = 0
-		} else {
-			in := make([]byte, min(max(2*len(g.in), readAheadBytes), maxBufferBytes))
-			copy(in, g.in)
-			g.in = in
+		} else if g.inErr = g.growBuffer(wait); g.inErr != nil {
+			return
 		}
 	}
 	n, err := g.conn.Read(g.in[g.end:])
@@ -239,6 +282,9 @@ func (g *guard) setReadDeadline(wait time.Duration) {
 	deadline := time.Time{}
 	if wait > 0 {
 		deadline = time.Now().Add(wait)
+		if last := g.lastMoment(); last.Before(deadline) {
+			deadline = last
+		}
 	}
 	// An error here means a closed connection, which the next read reports.
 	_ = g.conn.SetReadDeadline(deadline)
@@ -253,20 +299,23 @@ func (g *guard) watch() (gone <-chan struct{}, stop func()) {
 		close(hungUp)
 		return hungUp, func() {}
 	}
+	if g.start == g.end {
+		g.dropBuffer() // the verdict may take minutes
+	}
 	g.setReadDeadline(0)
 	go func() {
 		defer close(done)
 		for g.inErr == nil && g.end-g.start < maxWatchedBytes {
-			g.receive()
+			g.receive(false)
 		}
-		if g.inErr != nil && !errors.Is(g.inErr, os.ErrDeadlineExceeded) {
+		if g.inErr != nil && g.inErr != errNoRoom && !errors.Is(g.inErr, os.ErrDeadlineExceeded) {
 			close(hungUp)
 		}
 	}()
 	return hungUp, func() {
 		_ = g.conn.SetReadDeadline(time.Unix(1, 0))
 		<-done
-		if errors.Is(g.inErr, os.ErrDeadlineExceeded) {
+		if g.inErr == errNoRoom || errors.Is(g.inErr, os.ErrDeadlineExceeded) {
 			g.inErr = nil
 		}
 	}
@@ -317,6 +366,7 @@ func (g *guard) flushed(err error) {
 func (g *guard) Close() error {
 	_ = g.flush(closeFlushTimeout)
 	err := g.shut()
+	g.dropBuffer()
 	g.released()
 	return err
 }

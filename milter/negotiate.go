@@ -85,9 +85,13 @@ func negotiate(mtaVersion, ourVersion uint32, mtaActions, ourActions gomilter.Op
 // libraryServer makes the library's server for one connection whose offer is
 // known.
 func libraryServer(o offer, s *session) *gomilter.Server {
+	protocol := gomilter.OptProtocol(wantedProtocol)
+	if s.refusing {
+		protocol &^= gomilter.OptNoMailReply // there it is refused
+	}
 	options := []gomilter.Option{
 		gomilter.WithActions(wantedActions),
-		gomilter.WithProtocols(wantedProtocol),
+		gomilter.WithProtocols(protocol),
 		gomilter.WithNegotiationCallback(negotiate),
 		gomilter.WithMilter(func() gomilter.Milter { return s }),
 		// The guard has the deadlines.

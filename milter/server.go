@@ -21,6 +21,8 @@ type Times struct {
 	Write     time.Duration // for one write
 	Progress  time.Duration // between two progress packets; below the MTA's reply timer, 10 s in sendmail
 	Verdict   time.Duration // for a Verdict: a handler that keeps its own deadlines is never cut off by this one
+	Content   time.Duration // from the first header field of a message to its end: MTAs have all of it by then
+	Session   time.Duration // without any message answered; well over Idle, for SMTP clients are slow
 }
 
 // DefaultTimes returns the defaults.
@@ -32,6 +34,8 @@ func DefaultTimes() Times {
 		Write:     30 * time.Second,
 		Progress:  4 * time.Second,
 		Verdict:   9*time.Minute + 30*time.Second,
+		Content:   30 * time.Minute,
+		Session:   5 * time.Hour,
 	}
 }
 
@@ -51,14 +55,11 @@ type Server struct {
 	ctx    context.Context // done when messages must end: the cause is ErrServerClosed
 	cancel context.CancelCauseFunc
 
-	mu       sync.Mutex
-	conns    map[*guard]struct{}
-	listener net.Listener
-	draining bool
-	empty    chan struct{} // closed when draining and the last connection is gone
+	*crowd
+	listener net.Listener // guarded by crowd.mu
 
-	warnMissing onceASecond
-	warnFrame   onceASecond
+	warnMissing onceAMinute
+	warnFrame   onceAMinute
 }
 
 // NewServer makes a server that gives the messages of its connections to handler.
@@ -68,8 +69,15 @@ func NewServer(handler Handler, log *slog.Logger, times Times) *Server {
 	return &Server{
 		handler: handler, log: log, times: times,
 		ctx: ctx, cancel: cancel,
-		conns: make(map[*guard]struct{}), empty: make(chan struct{}),
+		crowd: newCrowd(log),
 	}
+}
+
+// Limit sets limits, from the next connection on. Without it there are none.
+func (srv *Server) Limit(limits Limits) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.limits = limits
 }
 
 // Serve accepts connections until Shutdown, when it returns nil. An accept that
@@ -84,7 +92,7 @@ func (srv *Server) Serve(ln net.Listener) error {
 		return ln.Close()
 	}
 	var pause time.Duration
-	var warn onceASecond
+	var warn onceAMinute
 	for {
 		conn, err := ln.Accept()
 		switch {
@@ -97,8 +105,8 @@ func (srv *Server) Serve(ln net.Listener) error {
 			return fmt.Errorf("accepting connections: %w", err)
 		default:
 			pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
-			if warn.now() {
-				srv.log.Error("cannot accept a connection, trying again; if descriptors are short, raise the limit on open files", "error", err)
+			if n, tell := warn.now(); tell {
+				srv.log.Error("cannot accept a connection, trying again; if descriptors are short, raise the limit on open files", "error", err, "cases", n)
 			}
 			srv.rest(pause)
 		}
@@ -126,13 +134,17 @@ func (srv *Server) serveConn(conn net.Conn) {
 	}()
 	g := newGuard(conn, srv.times)
 	g.refused = func(err error) {
-		if srv.warnFrame.now() {
-			log.Warn("closing a connection that does not speak the milter protocol", "error", err)
+		if n, tell := srv.warnFrame.now(); tell {
+			log.Warn("closing a connection that does not speak the milter protocol", "error", err, "cases", n)
 		}
 	}
-	if !srv.track(g) {
+	standing := srv.track(g)
+	if standing == outside {
 		conn.Close()
 		return
+	}
+	if standing == refusing {
+		g.times.Idle = min(g.times.Idle, refusingIdle)
 	}
 	g.released = func() { srv.untrack(g) }
 	frame, err := g.next(srv.times.Negotiate)
@@ -151,42 +163,16 @@ func (srv *Server) serveConn(conn net.Conn) {
 		g.Close()
 		return
 	}
-	if missing := missingActions(o); missing != nil && srv.warnMissing.now() {
-		log.Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing)
+	if missing := missingActions(o); missing != nil {
+		if n, tell := srv.warnMissing.now(); tell {
+			log.Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing, "cases", n)
+		}
 	}
 	g.admitted = frame
 	s := newSession(srv, g, log)
+	s.refusing = standing == refusing
 	// Serve takes the one connection, starts its goroutine, and returns.
 	_ = libraryServer(o, s).Serve(&oneShot{conn: g})
-}
-
-// track registers a connection unless the server is shutting down.
-func (srv *Server) track(g *guard) bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if srv.draining {
-		return false
-	}
-	srv.conns[g] = struct{}{}
-	return true
-}
-
-func (srv *Server) untrack(g *guard) {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if _, ok := srv.conns[g]; !ok {
-		return
-	}
-	delete(srv.conns, g)
-	if srv.draining && len(srv.conns) == 0 {
-		close(srv.empty)
-	}
-}
-
-func (srv *Server) isDraining() bool {
-	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	return srv.draining
 }
 
 // lastAnswers is the time that Shutdown gives to tempfail what is unfinished when
@@ -261,15 +247,6 @@ func (srv *Server) closeListener(ln net.Listener) {
 	}
 }
 
-// list returns the connections; srv.mu is held.
-func (srv *Server) list() []*guard {
-	conns := make([]*guard, 0, len(srv.conns))
-	for g := range srv.conns {
-		conns = append(conns, g)
-	}
-	return conns
-}
-
 // oneShot is a listener with one connection.
 type oneShot struct{ conn net.Conn }
 
@@ -292,14 +269,6 @@ func peerName(conn net.Conn) string {
 		return a.String()
 	}
 	return "local"
-}
-
-// onceASecond keeps a peer from filling the log.
-type onceASecond struct{ last atomic.Int64 }
-
-func (o *onceASecond) now() bool {
-	now, last := time.Now().UnixNano(), o.last.Load()
-	return now-last >= int64(time.Second) && o.last.CompareAndSwap(last, now)
 }
 
 // libraryLog is where the library's only logging variable leads.

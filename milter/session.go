@@ -24,6 +24,8 @@ const (
 var (
 	replyFailure    = MustSMTPReply(451, "4.3.0", "Content filter failure, try again later")
 	replyTooManyTo  = MustSMTPReply(452, "4.5.3", "Too many recipients")
+	replyNoRoom     = MustSMTPReply(452, "4.3.1", "Insufficient system resources, try again later")
+	replyBusy       = MustSMTPReply(451, "4.3.2", "Too many connections, try again later")
 	replyOutOfOrder = MustSMTPReply(451, "4.5.0", "Content filter protocol error, try again later")
 )
 
@@ -35,6 +37,8 @@ type session struct {
 	srv *Server
 	g   *guard
 	log *slog.Logger
+
+	refusing bool // every message is refused: there are too many connections
 
 	actions gomilter.OptAction
 	leadSpc bool // the MTA leaves the space behind the colon to us (SMFIP_HDR_LEADSPC)
@@ -164,7 +168,13 @@ func tlsFacts(m gomilter.Modifier) TLS {
 
 // MailFrom begins an envelope. The library has cut the brackets off its from; the
 // guard has the argument as it was sent.
-func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Response, error) {
+func (s *session) MailFrom(_, args string, m gomilter.Modifier) (response *gomilter.Response, err error) {
+	defer func() {
+		if s.refusing {
+			s.refuse(replyBusy)
+			response = s.response(TempFail(replyBusy))
+		}
+	}()
 	return s.on("mail", func() {
 		s.reset(ErrAborted)
 		if t := tlsFacts(m); t.Version != "" {
@@ -184,8 +194,25 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (*gomilter.Respo
 
 			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
 		}
-		s.size = len(s.g.argument) + s.env.Sender.moreBytes()
+		s.charge(len(s.g.argument) + s.env.Sender.moreBytes())
 	})
+}
+
+// charge counts bytes of the message's paths, and refuses the message if there is no
+// room for them.
+func (s *session) charge(bytes int) bool {
+	s.size += bytes
+	if !s.srv.charge(bytes) {
+		s.refuse(replyNoRoom)
+		return false
+	}
+	return true
+}
+
+// uncharge gives the room for the message's paths back.
+func (s *session) uncharge() {
+	s.srv.charge(-s.size)
+	s.size = 0
 }
 
 // hasKeyword reports whether a keyword without a value is among ESMTP arguments,
@@ -206,9 +233,12 @@ func (s *session) RcptTo(_, _ string, m gomilter.Modifier) (*gomilter.Response, 
 			return
 		}
 		recipient := ReadPath(s.g.argument, macro(m, "rcpt_addr"))
-		s.size += len(s.g.argument) + recipient.moreBytes()
-		if len(s.env.Recipients) >= MaxRecipients || s.size > MaxEnvelopeBytes {
+		more := len(s.g.argument) + recipient.moreBytes()
+		if len(s.env.Recipients) >= MaxRecipients || s.size+more > MaxEnvelopeBytes {
 			s.refuse(replyTooManyTo)
+			return
+		}
+		if !s.charge(more) {
 			return
 		}
 		s.env.Recipients = append(s.env.Recipients, recipient)
@@ -310,7 +340,8 @@ func (s *session) Cleanup(gomilter.Modifier) {
 // safe at any time.
 func (s *session) reset(cause error) {
 	tx := s.tx
-	s.env, s.tx, s.refusal, s.size = nil, nil, nil, 0
+	s.env, s.tx, s.refusal = nil, nil, nil
+	s.uncharge()
 	if tx != nil {
 		tx.End(Outcome{Err: cause})
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
@@ -17,10 +16,6 @@ import (
 	"github.com/amavis-milter/amavis-milter/internal/spool"
 	"github.com/amavis-milter/amavis-milter/milter"
 )
-
-// fewFiles is a limit on open files that a busy MTA reaches: each of its
-// connections takes one, each message up to four more.
-const fewFiles = 4096
 
 // verdictGrace is what a verdict may take beyond --deadline before it is given up: the
 // filter keeps the deadline by itself unless the disk hangs.
@@ -41,7 +36,6 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	for _, warning := range cfg.Warnings {
 		log.Warn(warning)
 	}
-	warnOfFewFiles(log)
 
 	place, err := takePlace(cfg, log)
 	if err != nil {
@@ -50,7 +44,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	defer place.leave(log)
 	var store *spool.Spool
 	err = daemon.Starting(signals, log, func(ctx context.Context) (err error) {
-		store, err = spool.Open(cfg.WorkDir, spool.Options{Log: log, Context: ctx})
+		store, err = spool.Open(cfg.WorkDir, spool.Options{Log: log, Context: ctx, MinFree: cfg.MinFree, MaxBytes: cfg.MaxSpool})
 		return err
 	})
 	if store != nil { // it may be open although a signal came
@@ -61,10 +55,8 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	}
 	mail := filter.New(filterOptions(cfg, store, log))
 	defer mail.Close()
-	times := milter.DefaultTimes()
-	times.Idle = cfg.Timeout
-	times.Verdict = cfg.Deadline + verdictGrace
-	server := milter.NewServer(mail, log, times)
+	server := milter.NewServer(mail, log, milterTimes(cfg))
+	server.Limit(milterLimits(cfg, log))
 	// Before the spool is closed: whatever still waits for a verdict must not get
 	// one because its mail file is gone.
 	defer server.Close()
@@ -93,15 +85,6 @@ func openLog(cfg *config.Config, stderr io.Writer) (*slog.Logger, func()) {
 	}
 	syslog := logging.NewSyslog(cfg.Program(), os.Getpid(), cfg.LogLevel)
 	return slog.New(syslog), func() { _ = syslog.Close() } // nothing could be done about it
-}
-
-// warnOfFewFiles warns of a low limit on open files. The Go runtime has raised the
-// soft limit to the hard one already.
-func warnOfFewFiles(log *slog.Logger) {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < fewFiles {
-		log.Warn("few files may be open at once: raise the hard limit (ulimit -Hn, LimitNOFILE)", "limit", limit.Cur, "enough", fewFiles)
-	}
 }
 
 // place is what we hold in the system while we live.
@@ -235,5 +218,6 @@ func logStart(cfg *config.Config, log *slog.Logger) {
 		attrs = append(attrs, "skip", m.String())
 	}
 	log.Info("serving", append(attrs, "work_dir", cfg.WorkDir, "max_conns", cfg.MaxConns, "max_wait", cfg.MaxWait,
-		"amavisd_timeout", cfg.AmavisdTimeout, "deadline", cfg.Deadline, "retry_time", cfg.RetryTime, "timeout", cfg.Timeout)...)
+		"amavisd_timeout", cfg.AmavisdTimeout, "deadline", cfg.Deadline, "retry_time", cfg.RetryTime,
+		"max_sessions", cfg.MaxSessions, "max_sessions_per_address", cfg.MaxSessionsPerAddress, "max_spool", cfg.MaxSpool, "min_free", cfg.MinFree, "timeout", cfg.Timeout)...)
 }

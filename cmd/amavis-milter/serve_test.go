@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/user"
@@ -139,15 +140,18 @@ func TestMessageInTheForeground(t *testing.T) {
 	}
 }
 
-// TestFewFiles: a hard limit that a busy MTA would reach is said at start.
+// TestFewFiles: a hard limit on open files that does not allow as many sessions as
+// are wanted is said at start, and those that it allows are the limit.
 func TestFewFiles(t *testing.T) {
 	s := newSite(t, ampdptest.Continue())
-	for limit, warns := range map[int]bool{fewFiles - 1: true, fewFiles: false} {
-		limited := s.command("-f")
+	const sessions, enough = 100, ownFiles + 100*filesPerSession
+	for limit, warns := range map[int]bool{enough - 1: true, enough: false, enough + 1: false} {
+		limited := s.command("-f", "--max-sessions", strconv.Itoa(sessions))
 		limited.Path = "/bin/sh"
 		limited.Args = append([]string{"sh", "-c", "ulimit -n " + strconv.Itoa(limit) + ` && exec "$@"`, "sh"}, limited.Args...)
 		p := s.run(limited)
-		if got := strings.Contains(p.log.String(), " warn few files may be open at once"); got != warns {
+		said := fmt.Sprintf(" warn the limit on open files allows fewer sessions than --max-sessions: raise the hard limit (ulimit -Hn, LimitNOFILE) open_files=%d sessions=99 max_sessions=100", limit)
+		if got := strings.Contains(p.log.String(), said); got != warns {
 			t.Errorf("limit %d: log:\n%s", limit, p.log.String())
 		}
 		p.signal(syscall.SIGTERM)

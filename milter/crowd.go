@@ -1,0 +1,220 @@
+package milter
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// crowd is everybody who is connected, and what they hold together. Whoever comes
+// when there is no room for more is refused, but not before those have gone that
+// owe us bytes: port scans and stalled peers are not to keep out an MTA.
+type crowd struct {
+	log   *slog.Logger
+	began time.Time
+
+	mu         sync.Mutex // of all below, but for the atomics and logs
+	limits     Limits
+	conns      map[*guard]struct{} // all that are open
+	draining   bool
+	empty      chan struct{} // closed when draining and the last connection is gone
+	sessions   int           // of conns, those within the limits
+	refusing   int           // of conns, those that are told of the limits
+	perAddress map[netip.Prefix]int
+	searched   time.Time // the last search for room that found none
+
+	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes
+	envelopes atomic.Int64 // bytes in paths of messages
+
+	logSessions, logAddress, logAway, logRoom, logBuffers, logEnvelopes onceAMinute
+}
+
+func newCrowd(log *slog.Logger) *crowd {
+	return &crowd{
+		log: log, began: time.Now(),
+		conns: make(map[*guard]struct{}), empty: make(chan struct{}),
+		perAddress: make(map[netip.Prefix]int),
+	}
+}
+
+// standing is what a connection is to the limits.
+type standing int
+
+const (
+	outside  standing = iota // not counted: not yet, or no more
+	within                   // one of those that the limits allow
+	refusing                 // beyond a limit: it is served a refusal
+)
+
+// track registers a connection and returns its standing; outside means that it is to
+// be closed at once.
+func (c *crowd) track(g *guard) standing {
+	g.crowd, g.address = c, peerAddress(g.conn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.draining {
+		return outside
+	}
+	switch {
+	case c.hasRoom(g.address):
+		g.standing = within
+		c.sessions++
+		if g.address.IsValid() {
+			c.perAddress[g.address]++
+		}
+	case c.refusing < maxRefusing:
+		g.standing = refusing
+		c.refusing++
+	default:
+		if n, tell := c.logAway.now(); tell {
+			c.log.Warn("connections beyond the limit are closed without an answer", "limit", "connections that are refused", "most", maxRefusing, "cases", n)
+		}
+		return outside
+	}
+	c.conns[g] = struct{}{}
+	return g.standing
+}
+
+// hasRoom reports whether the limits allow one more connection from an address,
+// after making room if they do not; c.mu is held.
+func (c *crowd) hasRoom(from netip.Prefix) bool {
+	if most := c.limits.SessionsPerAddress; most > 0 && from.IsValid() && c.perAddress[from] >= most &&
+		!c.evict(func(g *guard) bool { return g.address == from }) {
+		if n, tell := c.logAddress.now(); tell {
+			c.log.Warn("too many connections from one address: further ones are refused", "limit", "sessions per address", "most", most, "address", from.Addr(), "cases", n)
+		}
+		return false
+	}
+	if most := c.limits.Sessions; most > 0 && c.sessions >= most && !c.evict(func(*guard) bool { return true }) {
+		if n, tell := c.logSessions.now(); tell {
+			c.log.Warn("too many connections: further ones are refused", "limit", "sessions", "most", most, "cases", n)
+		}
+		return false
+	}
+	return true
+}
+
+// evict closes the connections that have owed us bytes for too long, of those that
+// would help, and reports whether there was one; c.mu is held.
+func (c *crowd) evict(helps func(*guard) bool) bool {
+	if time.Since(c.searched) < searchPause {
+		return false
+	}
+	found := 0
+	for g := range c.conns {
+		if g.standing == within && g.owes(owedGrace) && helps(g) {
+			c.leave(g)
+			_ = g.shut()
+			found++
+		}
+	}
+	if found == 0 {
+		c.searched = time.Now()
+		return false
+	}
+	if n, tell := c.logRoom.now(); tell {
+		c.log.Warn("connections that owed us the rest of a frame were closed to make room for others", "owed_for", owedGrace, "closed", found, "cases", n)
+	}
+	return true
+}
+
+// leave takes a connection out of what is counted; c.mu is held.
+func (c *crowd) leave(g *guard) {
+	switch g.standing {
+	case within:
+		c.sessions--
+		if c.perAddress[g.address]--; c.perAddress[g.address] <= 0 {
+			delete(c.perAddress, g.address)
+		}
+	case refusing:
+		c.refusing--
+	}
+	g.standing = outside
+}
+
+// untrack forgets a connection that is closed.
+func (c *crowd) untrack(g *guard) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.conns[g]; !ok {
+		return
+	}
+	c.leave(g)
+	delete(c.conns, g)
+	if c.draining && len(c.conns) == 0 {
+		close(c.empty)
+	}
+}
+
+// list returns the connections; c.mu is held.
+func (c *crowd) list() []*guard {
+	conns := make([]*guard, 0, len(c.conns))
+	for g := range c.conns {
+		conns = append(conns, g)
+	}
+	return conns
+}
+
+func (c *crowd) isDraining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+// reserve takes room for a larger read buffer if there is any.
+func (c *crowd) reserve(bytes int) bool {
+	if c.buffered.Add(int64(bytes)) <= maxBufferedBytes {
+		return true
+	}
+	c.buffered.Add(-int64(bytes))
+	return false
+}
+
+func (c *crowd) release(bytes int) { c.buffered.Add(-int64(bytes)) }
+
+// isShort reports whether read buffers had better be given back when they are empty.
+func (c *crowd) isShort() bool { return c.buffered.Load() > maxBufferedBytes/2 }
+
+// wantRoom closes connections that hold read buffers and owe us bytes.
+func (c *crowd) wantRoom() {
+	if n, tell := c.logBuffers.now(); tell {
+		c.log.Warn("no room for a larger frame: its connection waits for others to finish theirs", "limit", "buffered bytes", "most", maxBufferedBytes, "cases", n)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.evict(func(g *guard) bool { return g.reserved.Load() > 0 })
+}
+
+// charge counts bytes of a message's paths, fewer if n is negative, and reports
+// whether there is room for them.
+func (c *crowd) charge(n int) bool {
+	if c.envelopes.Add(int64(n)) <= maxEnvelopesBytes || n <= 0 {
+		return true
+	}
+	if n, tell := c.logEnvelopes.now(); tell {
+		c.log.Warn("no room for further recipients: messages are tempfailed", "limit", "paths of all messages, bytes", "most", maxEnvelopesBytes, "cases", n)
+	}
+	return false
+}
+
+// peerAddress returns the address that a connection comes from as it is counted,
+// the zero Prefix for a local socket.
+func peerAddress(conn net.Conn) netip.Prefix {
+	tcp, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	bits := addr.BitLen()
+	if addr.Is6() {
+		bits = 64
+	}
+	prefix, err := addr.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return prefix
+}

@@ -1,0 +1,70 @@
+package milter
+
+import (
+	"sync"
+	"time"
+)
+
+// Limits bounds how many connections there may be. 0 means no limit.
+type Limits struct {
+	// Sessions is how many connections there may be in all.
+	Sessions int
+	// SessionsPerAddress is how many of them may come from one IP address, or from one
+	// /64 of IPv6, which is what one host can have. Local sockets have no addresses.
+	SessionsPerAddress int
+}
+
+// Limits of what all connections hold together.
+const (
+	// maxRefusing is how many connections beyond Limits may be told so at a time;
+	// others are closed at once.
+	maxRefusing = 256
+
+	// refusingIdle is how long one of these may be silent.
+	refusingIdle = time.Minute
+
+	// maxBufferedBytes bounds the read buffers of all connections, as far as they have
+	// grown beyond readAheadBytes, which is for frames of a large message. Who needs
+	// more has to wait for the others.
+	maxBufferedBytes = 32 << 20
+
+	// bufferPoll is the time between two attempts to get that room.
+	bufferPoll = 5 * time.Millisecond
+
+	// maxEnvelopesBytes bounds the paths of all messages.
+	maxEnvelopesBytes = 64 << 20
+
+	// owedGrace is how long an MTA may owe us bytes that it has no reason to hold back
+	// (its offer, the rest of a frame, the rest of a message's content) before its
+	// connection is the first to be closed when there is no room for others.
+	owedGrace = time.Second
+
+	// searchPause is the time between two searches for such connections.
+	searchPause = 50 * time.Millisecond
+)
+
+// limitLogPause is the time between two log lines about the same limit.
+const limitLogPause = time.Minute
+
+// onceAMinute keeps a peer from filling the log: of the cases of one kind one a
+// minute is told, with the number of those since.
+type onceAMinute struct {
+	mu    sync.Mutex
+	told  time.Time
+	cases int
+}
+
+// now counts a case. It reports whether to tell, and of how many.
+func (o *onceAMinute) now() (cases int, tell bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.cases++
+	// By the monotonic clock: a step of the other one is not to silence us.
+	now := time.Now()
+	if !o.told.IsZero() && now.Sub(o.told) < limitLogPause {
+		return 0, false
+	}
+	cases = o.cases
+	o.told, o.cases = now, 0
+	return cases, true
+}
