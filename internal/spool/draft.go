@@ -186,8 +186,15 @@ func (d *Draft) flush() {
 	d.entry.buf.reset()
 }
 
-// append adds to the mail file, which it makes first if need be.
+// append adds to the mail file, which it makes first if need be and if the limits
+// of the spool allow it.
 func (e *entry) append(p []byte) error {
+	taken, err := e.spool.limits.takeFile(e.home, e.size, int64(len(p)))
+	if err != nil {
+		return err
+	}
+	defer e.spool.limits.space.done(taken)
+	e.held += int64(len(p))
 	if !e.made {
 		fd, err := openat(e.dir, mailFile, createFlags, fileMode)
 		if err != nil {

@@ -31,6 +31,7 @@ type entry struct {
 	made bool       // the mail file has been made
 	buf  buffer
 	size int64 // bytes written to the mail file
+	held int64 // bytes of it that Options.MaxBytes counts
 	ino  uint64
 	dev  uint64
 	gone bool // removed, or given up for good
@@ -112,12 +113,19 @@ func (e *entry) removeLocked() error {
 		return fmt.Errorf("removing spool directory %s: %w", e.path, err)
 	}
 	e.gone = true
+	e.giveBack()
 	e.spool.forget(e)
 	return nil
 }
 
+// giveBack says that the mail file is not on the disk any more.
+func (e *entry) giveBack() {
+	e.spool.limits.bytes.give(e.held)
+	e.held = 0
+}
+
 // removeFinally is remove for the last time: a directory that cannot be removed now
-// is left to the sweep of the next start.
+// is left to the sweep of the next start. What it holds is counted until then.
 func (e *entry) removeFinally() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -146,7 +154,9 @@ func (e *entry) unlink() error {
 	}
 	err := error(unix.ENOENT)
 	if e.made {
-		err = unlinkat(e.dir, mailFile, 0)
+		if err = unlinkat(e.dir, mailFile, 0); err == nil || err == unix.ENOENT {
+			e.giveBack()
+		}
 	}
 	if err == unix.ENOENT && isGone(e.dir) {
 		// Somebody else removed it. Its name may be another message's by now.

@@ -24,12 +24,16 @@ var (
 	// ErrTampered says that the mail file is not what was written: somebody else
 	// removed, replaced or changed it.
 	ErrTampered = errors.New("the mail file was removed or changed by somebody else")
+
+	// ErrLimit says that Options.MaxBytes or Options.MinFree leave no room for the
+	// message. The log, not each error, tells the administrator of that.
+	ErrLimit = errors.New("a limit of the spool is reached")
 )
 
-// IsNoSpace reports whether err says that the file system is full or a quota is
-// used up.
+// IsNoSpace reports whether err says that the file system is full, a quota is used
+// up, or a limit of the spool is reached.
 func IsNoSpace(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, ErrLimit)
 }
 
 // Kind says what sort of mishap kept a spool from opening, so that the caller can

@@ -22,11 +22,13 @@ type Options struct {
 	// sweeps; it is nothing to the spool once that is open. Nil is never done.
 	Context context.Context
 
-	// MinFree is how many bytes of the file system of the work directory are left
-	// free for others. 0: it is filled as far as it goes.
+	// MinFree is how many bytes of the work directory's file system are left free, for
+	// amavisd to unpack mail and for others. 0: it is filled as far as it goes. A
+	// message that does not fit fails with ErrLimit; how exactly is told at freeSpace.
 	MinFree int64
 
-	// MaxBytes is how many bytes the mail files of this spool may hold in all. 0: no
+	// MaxBytes is how many bytes the mail files of this spool may hold in all, those
+	// included that could not be removed. A message beyond fails with ErrLimit. 0: no
 	// limit.
 	MaxBytes int64
 }
@@ -39,6 +41,7 @@ type Spool struct {
 	log     *slog.Logger
 	access  Access
 	disk    disk
+	limits  *limits
 
 	renewing sync.Mutex // held while milter/ is made anew
 
@@ -93,6 +96,7 @@ func Open(workDir string, opt Options) (*Spool, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.limits = newLimits(s.log)
 	ctx := opt.Context
 	if ctx == nil {
 		ctx = context.Background()
@@ -113,6 +117,7 @@ func Open(workDir string, opt Options) (*Spool, error) {
 		s.Close()
 		return nil, err
 	}
+	s.limits.set(opt, s.home)
 	return s, nil
 }
 
@@ -189,6 +194,12 @@ func (s *Spool) Create(queueID string) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
+	taken, err := s.limits.takeDir(h)
+	if err != nil {
+		s.letGo(h)
+		return nil, fmt.Errorf("making spool directory in %s: %w", h.path, err)
+	}
+	defer s.limits.space.done(taken)
 	e, err := s.makeEntry(h, queueID)
 	if err == unix.ENOENT {
 		s.letGo(h)
@@ -232,6 +243,7 @@ func (s *Spool) Close() error {
 			errs = append(errs, err)
 		}
 	}
+	s.limits.close(s.home)
 	s.letGo(s.home)
 	return errors.Join(errs...)
 }
