@@ -1,0 +1,343 @@
+package milter
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/milter/miltertest"
+)
+
+const tooMany = "reply 451 4.3.2 Too many connections, try again later"
+
+// hall is a server in fake time to which connections come from any address.
+type hall struct {
+	*bench
+	t     *testing.T
+	conns []net.Conn
+}
+
+// from is a connection that comes from an address; empty is a local socket.
+type from struct {
+	net.Conn
+	address string
+}
+
+func (c from) RemoteAddr() net.Addr {
+	if c.address == "" {
+		return &net.UnixAddr{Net: "unix"}
+	}
+	addr, err := net.ResolveTCPAddr("tcp", net.JoinHostPort(c.address, "25"))
+	if err != nil {
+		panic(err)
+	}
+	return addr
+}
+
+func inHall(t *testing.T, limits Limits, test func(h *hall)) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logBuffer{}
+		handler := &testHandler{}
+		h := &hall{bench: &bench{Server: NewServer(handler, newTestLog(log), DefaultTimes()), handler: handler, log: log}, t: t}
+		h.Limit(limits)
+		test(h)
+		for _, c := range h.conns {
+			c.Close()
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		h.Shutdown(ctx)
+		synctest.Wait()
+		if h.sessions != 0 || h.refusing != 0 || len(h.perAddress) != 0 || h.buffered.Load() != 0 || h.envelopes.Load() != 0 {
+			t.Errorf("at the end %d sessions, %d refusing, %d addresses, %d bytes buffered, %d of envelopes are counted",
+				h.sessions, h.refusing, len(h.perAddress), h.buffered.Load(), h.envelopes.Load())
+		}
+	})
+}
+
+// enter connects without a word.
+func (h *hall) enter(address string) net.Conn {
+	ours, theirs := net.Pipe()
+	h.conns = append(h.conns, ours)
+	go h.serveConn(from{theirs, address})
+	synctest.Wait()
+	return ours
+}
+
+// mta connects and negotiates; nil says that the connection was closed.
+func (h *hall) mta(address string, o miltertest.Offer) *miltertest.MTA {
+	m, err := miltertest.New(h.enter(address), o)
+	if err != nil {
+		return nil
+	}
+	if err := m.Greet(); err != nil {
+		return nil
+	}
+	m.Timeout = 24 * time.Hour // of fake time: we are what is timed
+	return m
+}
+
+// passes sends a message, and reports whether it was accepted; a refused one has
+// to be refused at MAIL, with the reply of a limit.
+func (h *hall) passes(m *miltertest.MTA) bool {
+	h.t.Helper()
+	if m == nil {
+		h.t.Fatal("connection closed")
+	}
+	if m.Protocol&miltertest.NRMail == 0 {
+		a, err := m.Mail("<a@example.net>")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if a.String() == tooMany {
+			return false
+		}
+		if err := m.Abort(); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	a, err := m.SendMessage(plainMessage)
+	mustAnswer(h.t, a, err, "accept")
+	return true
+}
+
+func isClosed(conn net.Conn) bool {
+	_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := conn.Read(make([]byte, 1))
+	return err == io.EOF || err == io.ErrClosedPipe
+}
+
+// TestSessions: as many connections as allowed, n-1, n and n+1; who comes later is
+// refused at MAIL, again and again, and room that somebody leaves is taken.
+func TestSessions(t *testing.T) {
+	for _, o := range []miltertest.Offer{miltertest.Sendmail817, miltertest.Postfix37, miltertest.Version2} {
+		inHall(t, Limits{Sessions: 3}, func(h *hall) {
+			var inside []*miltertest.MTA
+			for range 3 {
+				m := h.mta("", o)
+				inside = append(inside, m)
+				if !h.passes(m) {
+					t.Error("refused within the limit")
+				}
+			}
+			late := h.mta("", o)
+			if h.passes(late) || h.passes(late) || h.passes(h.mta("", o)) {
+				t.Error("passed beyond the limit")
+			}
+			if !h.passes(inside[0]) {
+				t.Error("who was inside is refused when others come")
+			}
+			inside[1].Quit()
+			synctest.Wait()
+			if !h.passes(h.mta("", o)) {
+				t.Error("refused although one has left")
+			}
+			if h.passes(h.mta("", o)) {
+				t.Error("passed beyond the limit again")
+			}
+			if n := strings.Count(h.log.String(), "too many connections: further ones are refused"); n != 1 {
+				t.Errorf("%d log lines:\n%s", n, h.log)
+			}
+			time.Sleep(limitLogPause) // fake time
+			h.mta("", o)
+			if s := h.log.String(); !strings.Contains(s, "limit=sessions most=3 cases=3") {
+				t.Errorf("a minute later:\n%s", s)
+			}
+		})
+	}
+}
+
+// TestSessionsPerAddress: those of an address are limited, others come in.
+func TestSessionsPerAddress(t *testing.T) {
+	inHall(t, Limits{SessionsPerAddress: 2}, func(h *hall) {
+		for i, tt := range []struct {
+			address string
+			pass    bool
+		}{
+			{"192.0.2.1", true}, {"::ffff:192.0.2.1", true}, {"192.0.2.1", false}, {"192.0.2.2", true},
+			{"2001:db8::1", true}, {"2001:db8::2", true}, {"2001:db8::ffff:0:0:1", false}, {"2001:db8:0:1::1", true},
+			{"", true}, {"", true}, {"", true},
+		} {
+			if got := h.passes(h.mta(tt.address, miltertest.Sendmail817)); got != tt.pass {
+				t.Errorf("connection %d, from %q: passes %v", i, tt.address, got)
+			}
+		}
+		if s := h.log.String(); !strings.Contains(s, `limit="sessions per address" most=2 address=192.0.2.1 cases=1`) {
+			t.Errorf("log:\n%s", s)
+		}
+	})
+}
+
+// TestRefusing: connections beyond the limit are served their refusal up to a number,
+// and not for long.
+func TestRefusing(t *testing.T) {
+	inHall(t, Limits{Sessions: 1}, func(h *hall) {
+		if !h.passes(h.mta("", miltertest.Sendmail817)) {
+			t.Fatal("refused within the limit")
+		}
+		var refused []*miltertest.MTA
+		for i := range maxRefusing {
+			m := h.mta("", miltertest.Sendmail817)
+			if h.passes(m) {
+				t.Fatalf("connection %d passed", i)
+			}
+			refused = append(refused, m)
+		}
+		if conn := h.enter(""); !isClosed(conn) {
+			t.Error("one more is not closed")
+		}
+		if s := h.log.String(); !strings.Contains(s, "most=256 cases=1") {
+			t.Errorf("log:\n%s", s)
+		}
+		refused[0].Quit()
+		synctest.Wait()
+		if h.passes(h.mta("", miltertest.Sendmail817)) {
+			t.Error("passed beyond the limit")
+		}
+		time.Sleep(refusingIdle + time.Second) // fake time
+		synctest.Wait()
+		if h.refusing != 0 || !isClosed(refused[1].Conn) {
+			t.Errorf("after a minute of silence %d are still served a refusal", h.refusing)
+		}
+	})
+}
+
+// TestWhoOwesMakesRoom: a connection that owes us its offer, the rest of a frame or
+// the rest of a message's content is closed for another, but not at once; one that
+// waits for its SMTP client, or for us, never is.
+func TestWhoOwesMakesRoom(t *testing.T) {
+	begin := func(h *hall, upTo string) *miltertest.MTA {
+		m := h.mta("192.0.2.1", miltertest.Sendmail817)
+		if upTo != "" {
+			if err := m.SendUpTo(plainMessage, upTo); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return m
+	}
+	for name, tt := range map[string]struct {
+		owes  bool
+		enter func(h *hall) net.Conn
+	}{
+		"no offer":      {true, func(h *hall) net.Conn { return h.enter("192.0.2.1") }},
+		"half an offer": {true, func(h *hall) net.Conn { c := h.enter("192.0.2.1"); c.Write([]byte{0, 0, 0}); return c }},
+		"half a frame":  {true, func(h *hall) net.Conn { m := begin(h, ""); m.SendRaw([]byte{0, 0, 0}); return m.Conn }},
+		"half a body":   {true, func(h *hall) net.Conn { return begin(h, "body").Conn }},
+		"idle":          {false, func(h *hall) net.Conn { return begin(h, "").Conn }},
+		"a slow client": {false, func(h *hall) net.Conn { return begin(h, "rcpt").Conn }},
+		"DATA":          {false, func(h *hall) net.Conn { return begin(h, "data").Conn }},
+		"answered":      {false, func(h *hall) net.Conn { m := begin(h, ""); h.passes(m); return m.Conn }},
+		"scanned": {false, func(h *hall) net.Conn {
+			h.handler.verdict = func(ctx context.Context) Verdict { <-ctx.Done(); return Accept() }
+			m := begin(h, "body")
+			m.Send('E', nil)
+			synctest.Wait()
+			return m.Conn
+		}},
+	} {
+		for _, limits := range []Limits{{Sessions: 1}, {SessionsPerAddress: 1}} {
+			t.Run(fmt.Sprintf("%s/%+v", name, limits), func(t *testing.T) {
+				inHall(t, limits, func(h *hall) {
+					first := tt.enter(h)
+					synctest.Wait()
+					time.Sleep(owedGrace - time.Millisecond) // fake time
+					h.enter("192.0.2.1")
+					if h.sessions != 1 || h.refusing != 1 {
+						t.Errorf("before the grace is over: %d sessions, %d refusing", h.sessions, h.refusing)
+					}
+					time.Sleep(searchPause) // fake time
+					h.enter("192.0.2.1")
+					if closed := h.refusing == 1; closed != tt.owes {
+						t.Errorf("after it: closed %v", closed)
+					}
+					if tt.owes != isClosed(first) {
+						t.Errorf("the first one is closed: %v", !tt.owes)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestOthersDoNotMakeRoom: an address at its limit takes no room from others.
+func TestOthersDoNotMakeRoom(t *testing.T) {
+	inHall(t, Limits{SessionsPerAddress: 1}, func(h *hall) {
+		other := h.enter("192.0.2.2")
+		h.mta("192.0.2.1", miltertest.Sendmail817)
+		time.Sleep(2 * owedGrace) // fake time
+		if h.passes(h.mta("192.0.2.1", miltertest.Sendmail817)) || isClosed(other) {
+			t.Error("another address had to make room")
+		}
+	})
+}
+
+// TestContentTime: once the content of a message has begun it has to end, however it
+// is cut into frames; DATA may be long before it.
+func TestContentTime(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		pause time.Duration // between two of 100 pieces
+		want  bool
+	}{
+		{"just in time", (DefaultTimes().Content - time.Second) / 100, true},
+		{"too late", (DefaultTimes().Content + time.Second) / 100, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inHall(t, Limits{}, func(h *hall) {
+				m := h.mta("", miltertest.Sendmail817)
+				m.SendUpTo(plainMessage, "data")
+				time.Sleep(2 * time.Hour) // fake time
+				m.Header("Subject", "x")
+				var err error
+				for i := 0; i < 100 && err == nil; i++ {
+					time.Sleep(tt.pause) // fake time
+					_, err = m.Body([]byte("x"))
+				}
+				a, eomErr := m.EOM()
+				if passed := err == nil && eomErr == nil && a.Code == 'a'; passed != tt.want {
+					t.Errorf("answer %v, %v, %v", a, err, eomErr)
+				}
+				if told := strings.Contains(h.log.String(), errNoProgress.Error()); told == tt.want {
+					t.Errorf("log:\n%s", h.log)
+				}
+				if o := outcome(t, h.handler.transaction(t, 0)); (o.Err == nil) != tt.want {
+					t.Errorf("outcome %+v", o)
+				}
+			})
+		})
+	}
+}
+
+// TestSessionTime: a session that never has a message answered ends, whatever it is
+// busy with; each answer begins the time anew.
+func TestSessionTime(t *testing.T) {
+	inHall(t, Limits{}, func(h *hall) {
+		limit := DefaultTimes().Session
+		m := h.mta("", miltertest.Sendmail817)
+		busy := func(until time.Duration) (err error) {
+			for end := time.Now().Add(until); err == nil && time.Now().Before(end); {
+				time.Sleep(min(time.Minute, time.Until(end))) // fake time
+				if _, err = m.Mail("<a@example.net>"); err == nil {
+					err = m.Abort()
+				}
+			}
+			return err
+		}
+		for range 2 {
+			if err := busy(limit - time.Second); err != nil || !h.passes(m) {
+				t.Fatalf("closed before its time: %v", err)
+			}
+		}
+		if err := busy(limit + time.Minute); err == nil {
+			t.Error("not closed after its time")
+		}
+		if s := h.log.String(); !strings.Contains(s, errNoProgress.Error()) {
+			t.Errorf("log:\n%s", s)
+		}
+	})
+}
