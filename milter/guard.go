@@ -65,6 +65,7 @@ type guard struct {
 	argument string      // raw argument of the last MAIL or RCPT frame
 	told     bool        // macros for a RCPT came, and that not yet
 	tail     bool        // the body packet being read is one that no MTA sent
+	last     []byte      // macros for the end of the message, which did not come yet
 
 	crowd    *crowd       // all connections; nil if this one is not counted
 	address  netip.Prefix // of the peer, as it is counted
@@ -125,30 +126,7 @@ func (g *guard) admit() error {
 		if err := g.note(command); err != nil {
 			return err
 		}
-		switch {
-		case command == cmdMacro:
-			if isMacroStage(data[0]) {
-				g.admitted = appendFrame(nil, cmdMacro, keepMacros(data))
-				g.told = data[0] == cmdRcpt
-			}
-		case command == cmdBodyEOB && len(data) > 0:
-			// Old MTAs send the tail of the body with the end of it, where the
-			// library does not look.
-			g.admitted = appendFrame(appendFrame(nil, cmdBody, data), cmdBodyEOB, nil)
-			g.tail = true
-		case command == cmdConnect:
-			g.admitted = appendFrame(nil, cmdConnect, readableConnect(data))
-		default:
-			if command == cmdMail || command == cmdRcpt {
-				g.argument = cString(data)
-			}
-			g.admitted = frame
-			if command == cmdRcpt && !g.told {
-				// The library would keep what was told of the recipient before.
-				g.admitted = append(appendFrame(nil, cmdMacro, []byte{cmdRcpt}), frame...)
-			}
-			g.told = false
-		}
+		g.handOn(command, data, frame)
 	}
 	return nil
 }
