@@ -105,6 +105,13 @@ func spoolFailure(err error) *failure {
 	return &failure{CauseSpool, err}
 }
 
+// isLimit reports whether a bound of all messages together keeps this one from being
+// scanned. There is one line of the log a minute about each of these, not one for each
+// message.
+func isLimit(f *failure) bool {
+	return f.cause == CauseSpool && errors.Is(f.err, spool.ErrLimit) || errors.Is(f.err, errNamesInAll)
+}
+
 // asFailure makes a failure of any error. One that nobody expected is a tempfail.
 func asFailure(err error) *failure {
 	var f *failure
@@ -131,7 +138,7 @@ func (o OnFailure) verdict(f *failure, canQuarantine bool, fields *headerFields,
 		return milter.Reject(replyUnscannable)
 	}
 	switch {
-	case f.cause == CauseSpool && spool.IsNoSpace(f.err):
+	case f.cause == CauseSpool && spool.IsNoSpace(f.err), errors.Is(f.err, errNamesInAll):
 		return milter.TempFail(replyNoSpace)
 	case f.cause == causeShutdown:
 		return milter.TempFail(replyShutdown)

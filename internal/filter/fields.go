@@ -18,11 +18,16 @@ const (
 var errHeaderTooLarge = errors.New("the header of the message is too large")
 
 // headerFields knows which header fields a message brought with it: what the edits
-// need to know, and no more. Values are not kept.
+// need to know, and no more. Values are not kept. The zero value is an empty header
+// that counts for itself alone. What is told to inAll is given back by release.
 type headerFields struct {
+	inAll  *namesInAll           // nil for none
 	byName map[string]*fieldName // by asciiLower(name)
 	fields int
 	bytes  int
+	names  int64 // bytes of memory that the names take
+	taken  int64 // of them counted in inAll
+	full   bool  // inAll has refused it
 }
 
 // fieldName is one name among the header fields of a message.
@@ -31,7 +36,7 @@ type fieldName struct {
 	count    int
 }
 
-// add counts one field. Its error is errHeaderTooLarge with the limit that was
+// add counts one field. Its error wraps errHeaderTooLarge and tells the limit that was
 // passed; the field is not counted then.
 func (h *headerFields) add(name, value string) error {
 	if h.fields+1 > MaxHeaderFields {
@@ -40,10 +45,14 @@ func (h *headerFields) add(name, value string) error {
 	if h.bytes+len(name)+len(value) > MaxHeaderBytes {
 		return fmt.Errorf("%w: more than %d bytes", errHeaderTooLarge, MaxHeaderBytes)
 	}
+	key := asciiLower(name)
+	f := h.byName[key]
+	if f == nil && !h.hold(int64(2*len(name)+nameCost)) {
+		return errNamesInAll
+	}
 	h.fields++
 	h.bytes += len(name) + len(value)
-	key := asciiLower(name)
-	if f := h.byName[key]; f != nil {
+	if f != nil {
 		f.count++
 		return nil
 	}
@@ -54,6 +63,33 @@ func (h *headerFields) add(name, value string) error {
 	// as long as the message.
 	h.byName[strings.Clone(key)] = &fieldName{spelling: strings.Clone(name), count: 1}
 	return nil
+}
+
+// hold counts n bytes of names more, the first ownNames for the message alone. Once
+// the message has been refused for them it is not asked, nor told, again.
+func (h *headerFields) hold(n int64) bool {
+	if h.full {
+		return false
+	}
+	beyond := max(h.names+n-ownNames, 0) - h.taken
+	if h.inAll != nil && beyond > 0 {
+		if !h.inAll.take(beyond) {
+			h.full = true
+			return false
+		}
+		h.taken += beyond
+	}
+	h.names += n
+	return true
+}
+
+// release forgets all names and gives back what they took of inAll. It is called at
+// the end of the message, or when it will not pass whatever is in its header.
+func (h *headerFields) release() {
+	if h.taken > 0 {
+		h.inAll.give(h.taken)
+	}
+	h.byName, h.names, h.taken = nil, 0, 0
 }
 
 // count returns how many fields of that name, in any spelling, the message has.

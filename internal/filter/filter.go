@@ -75,6 +75,7 @@ type Filter struct {
 	slots    slots
 	scanners *scanners
 	unknown  unknownNames
+	names    namesInAll
 }
 
 var _ milter.Handler = (*Filter)(nil)
@@ -92,6 +93,7 @@ func New(opt Options) *Filter {
 		skips:    newSkips(opt.Skips),
 		slots:    slots{limit: max(opt.MaxConns, 0)},
 		scanners: newScanners(opt.RetryTime, opt.MaxWait, opt.Log),
+		names:    namesInAll{log: opt.Log},
 	}
 	for _, c := range clients(opt.Scanners) {
 		f.scanners.add(c.Network+":"+c.Address, c)
@@ -107,7 +109,7 @@ func (f *Filter) Close() { f.scanners.close() }
 // writes the Received field. What goes wrong with that is told by the verdict. A
 // message that is skipped for its envelope leaves the disk alone.
 func (f *Filter) Begin(env *milter.Envelope) milter.Transaction {
-	t := &transaction{filter: f, env: env, skipOver: f.skips.over()}
+	t := &transaction{filter: f, env: env, skipOver: f.skips.over(), fields: headerFields{inAll: &f.names}}
 	if _, t.skipped = f.skips.first(env, 0); t.skipped {
 		return t
 	}

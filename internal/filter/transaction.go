@@ -50,8 +50,11 @@ func (t *transaction) open(received func() string) {
 // pass all the same.
 func (t *transaction) Header(name, value string) {
 	t.count(len(name) + len(":") + len(value) + len("\r\n"))
-	if err := t.fields.add(name, value); err != nil {
-		t.fail(&failure{causeHeader, err})
+	if t.broken == nil || t.broken.cause != causeHeader {
+		if err := t.fields.add(name, value); err != nil {
+			t.fail(&failure{causeHeader, err})
+			t.fields.release() // such a message never passes
+		}
 	}
 	if t.stores() {
 		t.store(t.draft.Header(name, value))
@@ -190,6 +193,8 @@ func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdi
 		what = "the message passes UNSCANNED"
 	case f.cause == causeDelivered:
 		what = "amavisd may have delivered the message: tempfail, whatever --on-failure says"
+	case isLimit(f):
+		level = slog.LevelDebug // whoever counts tells, once a minute
 	case f.cause == CauseSpool || f.cause == causeRequest:
 		level = slog.LevelError
 	}
@@ -199,6 +204,7 @@ func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdi
 
 // End removes what is left of the message and writes its line to the log.
 func (t *transaction) End(outcome milter.Outcome) {
+	t.fields.release()
 	t.remove()
 	t.summary.log(messageLog(t.filter.opt.Log, t.env), t.env, t.asked, outcome)
 }

@@ -83,7 +83,7 @@ func (l *limits) refused(h *home, err error, log *minutely) error {
 
 func (l *limits) tell(h *home, log *minutely, messages int) {
 	if log == &l.maxBytesLog {
-		l.log.Warn("spool: messages cannot be stored: the mail files hold all that --max-spool lets them; raise it, or see why mail stays so long",
+		l.log.Warn("spool: messages cannot be stored: the mail files would hold more than --max-spool lets them; raise it, or see why mail stays so long",
 			"dir", h.path, "bytes", l.bytes.held.Load(), "max_spool", l.bytes.limit, "messages", messages)
 		return
 	}
@@ -91,7 +91,7 @@ func (l *limits) tell(h *home, log *minutely, messages int) {
 	if now, err := l.space.lookAt(h.dir); err == nil {
 		free = now.free
 	}
-	l.log.Warn("spool: messages cannot be stored: what is free on the file system is to be left free (--min-free); make room, or lower it",
+	l.log.Warn("spool: messages cannot be stored: less than --min-free would be left on the file system; make room, or lower it",
 		"dir", h.path, "free", free, "min_free", l.space.min, "messages", messages)
 }
 
