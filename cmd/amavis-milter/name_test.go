@@ -93,7 +93,7 @@ func TestOptionalPIDFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := filepath.Join(dir, "held")
-	other, err := writePIDFile(&config.Config{PIDFile: held}, nil)
+	other, err := writePIDFile(&config.Config{PIDFile: held}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,23 +104,23 @@ func TestOptionalPIDFile(t *testing.T) {
 		held:                                 "belongs to a running instance (",
 	} {
 		var log bytes.Buffer
-		file, err := writePIDFile(&config.Config{PIDFile: path, PIDFileOptional: true}, slog.New(logging.NewStderr(&log, slog.LevelInfo)))
+		file, err := writePIDFile(&config.Config{PIDFile: path, PIDFileOptional: true}, nil, slog.New(logging.NewStderr(&log, slog.LevelInfo)))
 		if file != nil || err != nil || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), " warn ") || !strings.Contains(log.String(), reason) {
 			t.Errorf("%s: %v, %v; log: %s", path, file, err, log.String())
 		}
-		if file, err := writePIDFile(&config.Config{PIDFile: path}, nil); file != nil || err == nil || !strings.Contains(err.Error(), reason) {
+		if file, err := writePIDFile(&config.Config{PIDFile: path}, nil, nil); file != nil || err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s, asked for: %v, %v", path, file, err)
 		}
 	}
 	path := filepath.Join(dir, "pid")
-	file, err := writePIDFile(&config.Config{PIDFile: path, PIDFileOptional: true}, nil)
+	file, err := writePIDFile(&config.Config{PIDFile: path, PIDFileOptional: true}, nil, nil)
 	if text, _ := os.ReadFile(path); err != nil || string(text) != fmt.Sprintln(os.Getpid()) {
 		t.Errorf("%q, %v", text, err)
 	}
 	if err := file.Remove(); err != nil {
 		t.Error(err)
 	}
-	if file, err := writePIDFile(&config.Config{}, nil); file != nil || err != nil {
+	if file, err := writePIDFile(&config.Config{}, nil, nil); file != nil || err != nil {
 		t.Errorf("none wanted: %v, %v", file, err)
 	}
 }

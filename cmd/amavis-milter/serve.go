@@ -109,7 +109,7 @@ func takePlace(cfg *config.Config, log *slog.Logger) (p *place, err error) {
 		if os.Geteuid() == 0 {
 			// As if the user had started us: a socket of root's that a crash leaves
 			// would keep the user from finding out that nobody listens on it.
-			listen.OwnerUID, listen.GroupGID = account.UID, account.GID
+			listen.OwnerUID, listen.GroupGID, listen.Account = account.UID, account.GID, account
 		}
 	}
 	if cfg.SocketGroup != "" {
@@ -126,7 +126,7 @@ func takePlace(cfg *config.Config, log *slog.Logger) (p *place, err error) {
 	if p.listener, err = daemon.Listen(listen); err != nil {
 		return nil, err
 	}
-	p.pidFile, err = writePIDFile(cfg, log)
+	p.pidFile, err = writePIDFile(cfg, account, log)
 	if err == nil && account != nil {
 		err = daemon.DropPrivileges(account)
 	}
@@ -142,11 +142,11 @@ func takePlace(cfg *config.Config, log *slog.Logger) (p *place, err error) {
 // writePIDFile writes the pid file, if there is to be one. One that nobody asked for
 // is no reason not to serve: whoever runs us by hand, or beside another instance,
 // need not know of it.
-func writePIDFile(cfg *config.Config, log *slog.Logger) (*daemon.PIDFile, error) {
+func writePIDFile(cfg *config.Config, account *daemon.Account, log *slog.Logger) (*daemon.PIDFile, error) {
 	if cfg.PIDFile == "" {
 		return nil, nil
 	}
-	file, err := daemon.WritePIDFile(cfg.PIDFile)
+	file, err := daemon.WritePIDFile(cfg.PIDFile, account)
 	if err != nil && cfg.PIDFileOptional {
 		log.Warn("there is no pid file: init scripts will not find this process", "error", err)
 		return nil, nil

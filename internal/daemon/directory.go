@@ -7,31 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// lockTimeout is how long we wait for another instance that looks at the same
-	// directory: it takes that one a few milliseconds.
-	lockTimeout = 5 * time.Second
-
-	// removeTimeout is how long an instance that ends waits for it.
-	removeTimeout = 500 * time.Millisecond
-
-	// lockPoll is how often we try: flock(2) knows no time limit.
-	lockPoll = 10 * time.Millisecond
-)
-
 // directory is an open directory in which a name is looked at, removed and made
 // anew as one step, for instances that start at the same time take turns by
-// flock(2) on it. Who may read the directory could hold that lock for ever: that
-// keeps an instance from starting, but not from ending. Being open, it stays the
-// same directory after the process has changed its user or working directory.
+// [placed.lock]. Being open, it stays the same directory after the process has changed
+// its user or working directory.
 type directory struct {
-	file *os.File
-	path string
+	file  *os.File
+	path  string
+	actor *identity // with whose rights root works here
 }
 
 // fileID tells one file from all others on this host while it exists.
@@ -48,8 +35,11 @@ type placed struct {
 	option string
 }
 
-// place opens the directory of path.
-func place(path, option string) (*placed, error) {
+// place opens the directory of path. account is who the process will be, or nil if it
+// stays who it is.
+//
+// A directory in which everybody may put something in our place is refused.
+func place(path, option string, account *Account) (*placed, error) {
 	if path == "" {
 		return nil, failf(ExitUsage, "an empty path was given with %s", option)
 	}
@@ -58,36 +48,46 @@ func place(path, option string) (*placed, error) {
 		return nil, failf(ExitOS, "cannot tell where %s is: %w", path, err)
 	}
 	p := &placed{path: absolute, name: filepath.Base(absolute), option: option}
-	parent := filepath.Dir(absolute)
-	fd, err := ignoringEINTR(func() (int, error) {
-		return unix.Open(parent, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	})
-	if err != nil {
-		return nil, p.explain("open the directory", parent, err)
+	p.dir = &directory{path: filepath.Dir(absolute)}
+	if err := p.open(account); err != nil {
+		return nil, err
 	}
-	p.dir = &directory{file: os.NewFile(uintptr(fd), parent), path: parent}
 	return p, nil
 }
 
-func (d *directory) fd() int { return int(d.file.Fd()) }
-
-// lock keeps other instances out of the directory until unlock; it waits for them
-// until a time has passed.
-func (d *directory) lock(timeout time.Duration) error {
-	for deadline := time.Now().Add(timeout); ; time.Sleep(lockPoll) {
-		err := unix.Flock(d.fd(), unix.LOCK_EX|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
-			return failf(ExitOS, "cannot lock directory %s: %w", d.path, err)
-		case time.Now().After(deadline):
-			return failf(ExitUnavailable, "directory %s has been locked by another process for %v: see who it is with fuser %[1]s", d.path, timeout)
+// open opens the directory and chooses with whose rights root works in it.
+func (p *placed) open(account *Account) error {
+	var fd int
+	var fixed bool
+	var err error
+	if account == nil || os.Geteuid() != 0 {
+		fd, err = openDirectory(unix.AT_FDCWD, p.dir.path)
+	} else {
+		fd, fixed, err = openWay(p.dir.path)
+	}
+	var stat unix.Stat_t
+	if err == nil {
+		if err = unix.Fstat(fd, &stat); err != nil {
+			unix.Close(fd)
 		}
 	}
+	if err != nil {
+		return p.explain("open the directory", p.dir.path, err)
+	}
+	p.dir.file = os.NewFile(uintptr(fd), p.dir.path)
+	p.dir.actor = identityFor(&stat, fixed, account)
+	if stat.Mode&(unix.S_IWOTH|unix.S_ISVTX) == unix.S_IWOTH {
+		p.dir.file.Close()
+		return failf(ExitConfiguration, "directory %s is writable by everybody (mode %04o), who could take the place of %s: chmod o-w it, or choose another path with %s",
+			p.dir.path, stat.Mode&permissionBits, p.name, p.option)
+	}
+	return nil
 }
 
-func (d *directory) unlock() { _ = unix.Flock(d.fd(), unix.LOCK_UN) } // fails only without a lock
+// permissionBits are those that chmod(2) knows.
+const permissionBits = 0o7777
+
+func (d *directory) fd() int { return int(d.file.Fd()) }
 
 // stat looks at a name without following a link.
 func (d *directory) stat(name string) (*unix.Stat_t, error) {
@@ -96,31 +96,33 @@ func (d *directory) stat(name string) (*unix.Stat_t, error) {
 	return &stat, err
 }
 
-// removeIf removes a name if it still is the given file. One that is gone, or is
+// removeIf removes the name if it still is the given file. One that is gone, or is
 // another file by now, is left and is no error.
-func (d *directory) removeIf(name string, id fileID) error {
-	// Another instance has done by then what it does; a stranger who will not let
-	// go must not keep us from ending.
-	if d.lock(removeTimeout) == nil {
-		defer d.unlock()
+func (p *placed) removeIf(id fileID) error {
+	// Another instance has done by then what it does; a stranger who will not let go
+	// must not keep us from ending, nor a directory that we may not write to.
+	if unlock, err := p.lock(removeTimeout); err == nil {
+		defer unlock()
 	}
-	stat, err := d.stat(name)
-	if errors.Is(err, unix.ENOENT) || err == nil && idOf(stat) != id {
+	return p.dir.actor.do(func() error {
+		stat, err := p.dir.stat(p.name)
+		if errors.Is(err, unix.ENOENT) || err == nil && idOf(stat) != id {
+			return nil
+		}
+		if err == nil {
+			err = unix.Unlinkat(p.dir.fd(), p.name, 0)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot remove %s: %w", p.path, err)
+		}
 		return nil
-	}
-	if err == nil {
-		err = unix.Unlinkat(d.fd(), name, 0)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot remove %s: %w", filepath.Join(d.path, name), err)
-	}
-	return nil
+	})
 }
 
 // explain makes an error of a system call something an operator can act on: it
 // names the directory and the right that is missing there.
 func (p *placed) explain(doing, path string, err error) error {
-	me := userName(os.Geteuid())
+	me := userName(p.dir.actor.user())
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return failf(ExitCannotCreate, "directory %s does not exist: create it, owned by user %s, or choose another path with %s", filepath.Dir(p.path), me, p.option)

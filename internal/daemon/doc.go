@@ -15,7 +15,7 @@
 //	defer stop()
 //	account, err := daemon.LookupAccount(user)
 //	listener, err := daemon.Listen(config)   // as root: may give the socket away
-//	pidFile, err := daemon.WritePIDFile(path)
+//	pidFile, err := daemon.WritePIDFile(path, account)
 //	err = daemon.DropPrivileges(account)
 //	err = daemon.ForbidCoreDumps()
 //	err = daemon.Starting(signals, log, step) // what may last: TERM ends it

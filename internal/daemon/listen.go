@@ -20,6 +20,11 @@ type ListenConfig struct {
 	Mode     os.FileMode // permission bits; 0 is DefaultSocketMode
 	OwnerUID int         // -1: the process's user
 	GroupGID int         // -1: the process's group
+
+	// Account is who the process will be by DropPrivileges, nil if it stays who it is.
+	// In a directory where others than root can write root needs no more than what
+	// that one may, and takes no more.
+	Account *Account
 }
 
 const (
@@ -90,7 +95,7 @@ func (l *Listener) Close() error {
 	if l.place == nil {
 		return l.Listener.Close()
 	}
-	removed := l.place.dir.removeIf(l.place.name, l.id) // first: an id is ours alone only while the socket is open
+	removed := l.place.removeIf(l.id) // first: an id is ours alone only while the socket is open
 	return errors.Join(removed, l.Listener.Close(), l.place.dir.file.Close())
 }
 

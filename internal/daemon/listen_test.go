@@ -187,6 +187,9 @@ func TestListenRefuses(t *testing.T) {
 	full := mustListen(t, ListenConfig{Network: "unix", Address: in("full"), Backlog: 1, OwnerUID: -1, GroupGID: -1})
 	fillBacklog(t, full.Addr().String())
 	staleSocket(t, in("stale"))
+	if err := errors.Join(os.Mkdir(in("open"), 0o700), os.Chmod(in("open"), 0o777)); err != nil {
+		t.Fatal(err)
+	}
 	err = errors.Join(os.WriteFile(in("file"), []byte("precious"), 0o600), os.Mkdir(in("dir"), 0o700),
 		os.Symlink("stale", in("link")), os.Symlink("nowhere", in("dangling")), syscall.Mkfifo(in("fifo"), 0o600))
 	if err != nil {
@@ -210,6 +213,7 @@ func TestListenRefuses(t *testing.T) {
 		{in("fifo"), ExitCannotCreate, []string{"is a FIFO"}},
 		{"/dev/null", ExitCannotCreate, []string{"is a device"}},
 		{in("missing/s"), ExitCannotCreate, []string{"directory " + in("missing") + " does not exist", "create it"}},
+		{in("open/s"), ExitConfiguration, []string{"directory " + in("open") + " is writable by everybody (mode 0777)", "chmod o-w", "--socket"}},
 		{in("file/s"), ExitCannotCreate, []string{in("file") + " is not a directory"}},
 		{"", ExitUsage, []string{"empty"}},
 		{long + "x", ExitConfiguration, []string{"108 bytes", "107"}},
@@ -308,25 +312,28 @@ func TestRelativePath(t *testing.T) {
 	gone(t, filepath.Join(dir, "s"))
 }
 
-// TestDirectoryLocked: who cannot get the directory gives up and says so; who
-// ends does so all the same.
-func TestDirectoryLocked(t *testing.T) {
+// TestLocked: who cannot get the lock of a name gives up and says so; who ends does so
+// all the same.
+func TestLocked(t *testing.T) {
 	t.Parallel() // it takes lockTimeout
 	dir := shortTempDir(t)
 	listener := mustListen(t, localConfig(filepath.Join(dir, "first")))
 	pidFile := mustWritePID(t, filepath.Join(dir, "pid"))
-	handle, err := os.Open(dir)
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"first", "second", "pid"} {
+		handle, err := os.OpenFile(filepath.Join(dir, "."+name+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer handle.Close()
+		if err := unix.Flock(int(handle.Fd()), unix.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer handle.Close()
-	if err := unix.Flock(int(handle.Fd()), unix.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
-	_, err = Listen(localConfig(filepath.Join(dir, "second")))
-	wantError(t, err, ExitUnavailable, "directory "+dir+" has been locked")
-	if got := list(t, dir); got != "first pid" {
-		t.Errorf("the directory holds %s", got)
+	before := list(t, dir)
+	_, err := Listen(localConfig(filepath.Join(dir, "second")))
+	wantError(t, err, ExitUnavailable, filepath.Join(dir, ".second.lock")+" has been locked by another process", "fuser")
+	if got := list(t, dir); got != before {
+		t.Errorf("the directory holds %s, held %s", got, before)
 	}
 	begin := time.Now()
 	if err := errors.Join(listener.Close(), pidFile.Remove()); err != nil {
@@ -335,7 +342,6 @@ func TestDirectoryLocked(t *testing.T) {
 	if took := time.Since(begin); took > lockTimeout/2 {
 		t.Errorf("the end took %v", took)
 	}
-	if got := list(t, dir); got != "" {
-		t.Errorf("the directory still holds %s", got)
-	}
+	gone(t, filepath.Join(dir, "first"))
+	gone(t, filepath.Join(dir, "pid"))
 }

@@ -21,7 +21,7 @@ const maxSocketPath = 107
 var umaskMutex sync.Mutex
 
 func listenLocal(cfg ListenConfig) (*Listener, error) {
-	p, err := place(cfg.Address, socketOption)
+	p, err := place(cfg.Address, socketOption, cfg.Account)
 	if err != nil {
 		return nil, err
 	}
@@ -37,21 +37,27 @@ func (p *placed) listen(cfg ListenConfig) (*Listener, error) {
 	if len(p.path) > maxSocketPath {
 		return nil, failf(ExitConfiguration, "socket path %s has %d bytes, the system allows %d: choose a shorter one with %s", p.path, len(p.path), maxSocketPath, p.option)
 	}
-	if err := p.dir.lock(lockTimeout); err != nil {
-		return nil, err
-	}
-	defer p.dir.unlock()
-	if err := p.clearSocket(); err != nil {
-		return nil, err
-	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, failf(ExitOS, "cannot make a socket: %w", err)
 	}
 	file := os.NewFile(uintptr(fd), p.path)
 	defer file.Close() // net.FileListener keeps a copy
-	id, err := p.bind(fd, cfg)
+	// Until we listen connect(2) is refused, and whoever starts now would take ours for
+	// a dead socket.
+	unlock, err := p.lock(lockTimeout)
 	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	node, err := p.claim(fd, cfg.Mode)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(node)
+	id, err := p.giveAway(node, cfg)
+	if err != nil {
+		p.unbind(node)
 		return nil, err
 	}
 	var listener net.Listener
@@ -59,42 +65,88 @@ func (p *placed) listen(cfg ListenConfig) (*Listener, error) {
 		listener, err = net.FileListener(file)
 	}
 	if err != nil {
-		p.unbind(id)
+		p.unbind(node)
 		return nil, failf(ExitOS, "cannot listen on %s: %w", p.path, err)
 	}
 	return &Listener{Listener: listener, place: p, id: id}, nil
 }
 
-// bind gives the socket its path, then the path its owner, group and mode. All
-// the while connect(2) is refused, for nobody listens yet.
-func (p *placed) bind(fd int, cfg ListenConfig) (fileID, error) {
-	if err := bindWithMode(fd, p.path, cfg.Mode); err != nil {
-		return fileID{}, p.explain("make socket", p.path, err)
+// claim takes the name for the socket fd, and returns an O_PATH descriptor of what
+// it is bound to.
+func (p *placed) claim(fd int, mode fs.FileMode) (node int, err error) {
+	var old *unix.Stat_t
+	err = p.dir.actor.do(func() (err error) { old, err = p.findSocket(); return err })
+	if err == nil && old != nil {
+		err = p.refuseLive(old) // as root, who may ask any socket, and changes nothing by that
 	}
-	node, err := unix.Openat(p.dir.fd(), p.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fileID{}, failf(ExitOS, "socket %s has vanished: %w", p.path, err)
+		return -1, err
 	}
-	defer unix.Close(node)
-	var stat unix.Stat_t
-	if err := unix.Fstat(node, &stat); err != nil {
-		return fileID{}, failf(ExitOS, "cannot look at socket %s: %w", p.path, err)
-	}
-	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK || int(stat.Uid) != os.Geteuid() {
-		return fileID{}, failf(ExitOS, "%s is not the socket that we have made: who else writes to %s?", p.path, p.dir.path)
-	}
-	if err := p.giveAway(node, cfg); err != nil {
-		p.unbind(idOf(&stat))
-		return fileID{}, err
-	}
-	return idOf(&stat), nil
+	err = p.dir.actor.do(func() error {
+		if old != nil {
+			if err := unix.Unlinkat(p.dir.fd(), p.name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+				return p.explain("remove the dead socket", p.path, err)
+			}
+		}
+		if err := bindWithMode(fd, p.path, mode); err != nil {
+			return p.explain("make socket", p.path, err)
+		}
+		node, err = p.pin(fd)
+		return err
+	})
+	return node, err
 }
 
-// unbind removes what bind has made; the directory is locked.
-func (p *placed) unbind(id fileID) {
-	if stat, err := p.dir.stat(p.name); err == nil && idOf(stat) == id {
-		_ = unix.Unlinkat(p.dir.fd(), p.name, 0) // what made us give up is the error to report
+// siocUnixFile is SIOCUNIXFILE of linux/un.h: it opens the very file that a socket is
+// bound to, for who has CAP_NET_ADMIN.
+const siocUnixFile = 0x89e0
+
+// pin opens the file of the bound socket with O_PATH. All that is done to it from then
+// on is done to this file, whatever the name may lead to by then.
+func (p *placed) pin(fd int) (node int, err error) {
+	opened, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), siocUnixFile, 0)
+	if node = int(opened); errno != 0 {
+		if node, err = openPath(p.dir.fd(), p.name); err != nil {
+			return -1, failf(ExitOS, "socket %s has vanished: %w", p.path, err)
+		}
 	}
+	var stat unix.Stat_t
+	err = unix.Fstat(node, &stat)
+	if err == nil {
+		err = p.checkMade(&stat)
+	}
+	if err != nil {
+		unix.Close(node)
+		return -1, err
+	}
+	return node, nil
+}
+
+// checkMade refuses a file that is not the socket that we have just made, so that none
+// of another's is given away.
+func (p *placed) checkMade(stat *unix.Stat_t) error {
+	named, err := p.dir.stat(p.name)
+	ours := stat.Mode&unix.S_IFMT == unix.S_IFSOCK && int(stat.Uid) == p.dir.actor.user() && stat.Nlink == 1
+	if err != nil || !ours || idOf(named) != idOf(stat) {
+		return failf(ExitOS, "%s is not the socket that we have made: who else writes to %s?", p.path, p.dir.path)
+	}
+	return nil
+}
+
+// unbind removes what claim has made; the lock is held, and what made us give up is the
+// error to report.
+func (p *placed) unbind(node int) {
+	var stat unix.Stat_t
+	_ = p.dir.actor.do(func() error {
+		if err := unix.Fstat(node, &stat); err != nil {
+			return err
+		}
+		named, err := p.dir.stat(p.name)
+		if err == nil && idOf(named) == idOf(&stat) {
+			err = unix.Unlinkat(p.dir.fd(), p.name, 0)
+		}
+		return err
+	})
 }
 
 // bindWithMode makes the socket with at most the bits of mode.
@@ -108,30 +160,30 @@ func bindWithMode(fd int, path string, mode fs.FileMode) error {
 
 // giveAway sets owner, group and mode of the bound socket, and looks whether they
 // are what was asked for: file systems have ideas of their own.
-func (p *placed) giveAway(node int, cfg ListenConfig) error {
+func (p *placed) giveAway(node int, cfg ListenConfig) (fileID, error) {
 	mode := uint32(cfg.Mode & fs.ModePerm)
 	if cfg.OwnerUID >= 0 || cfg.GroupGID >= 0 {
 		if err := unix.Fchownat(node, "", cfg.OwnerUID, cfg.GroupGID, unix.AT_EMPTY_PATH); err != nil {
-			return p.explainChown(cfg, err)
+			return fileID{}, p.explainChown(cfg, err)
 		}
 	}
 	// The umask is not enough: a default ACL of the directory takes bits away. An
 	// O_PATH descriptor can be chmod-ed only through its name in /proc.
 	if err := os.Chmod(fmt.Sprintf("/proc/self/fd/%d", node), fs.FileMode(mode)); err != nil {
-		if err := unix.Fchmodat(p.dir.fd(), p.name, mode, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return failf(ExitOS, "cannot set mode %04o of socket %s: %w", mode, p.path, err)
+		if err := unix.Fchmodat(node, "", mode, unix.AT_EMPTY_PATH); err != nil {
+			return fileID{}, failf(ExitOS, "cannot set mode %04o of socket %s: %w", mode, p.path, err)
 		}
 	}
 	var stat unix.Stat_t
 	if err := unix.Fstat(node, &stat); err != nil {
-		return failf(ExitOS, "cannot look at socket %s: %w", p.path, err)
+		return fileID{}, failf(ExitOS, "cannot look at socket %s: %w", p.path, err)
 	}
 	if stat.Mode&uint32(fs.ModePerm) != mode || cfg.OwnerUID >= 0 && int(stat.Uid) != cfg.OwnerUID ||
 		cfg.GroupGID >= 0 && int(stat.Gid) != cfg.GroupGID {
-		return failf(ExitCannotCreate, "socket %s has mode %04o, owner %s and group %s, not what was asked for: its file system does not keep them, choose another path with %s",
+		return fileID{}, failf(ExitCannotCreate, "socket %s has mode %04o, owner %s and group %s, not what was asked for: its file system does not keep them, choose another path with %s",
 			p.path, stat.Mode&uint32(fs.ModePerm), userName(int(stat.Uid)), groupName(int(stat.Gid)), p.option)
 	}
-	return nil
+	return idOf(&stat), nil
 }
 
 func (p *placed) explainChown(cfg ListenConfig, err error) error {
@@ -145,26 +197,19 @@ func (p *placed) explainChown(cfg ListenConfig, err error) error {
 	return failf(ExitNoPermission, "user %s cannot give socket %s to group %s: make %[1]s a member (usermod -aG %[3]s %[1]s), or start as root with --user %[1]s", me, p.path, groupName(cfg.GroupGID))
 }
 
-// clearSocket makes room for our socket: a stale one is removed, anything else is
-// an error. The directory is locked.
-func (p *placed) clearSocket() error {
+// findSocket returns what has the name, which must be a socket, or nil if nothing has.
+func (p *placed) findSocket() (*unix.Stat_t, error) {
 	stat, err := p.dir.stat(p.name)
 	if errors.Is(err, unix.ENOENT) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return p.explain("look at", p.path, err)
+		return nil, p.explain("look at", p.path, err)
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFSOCK {
-		return failf(ExitCannotCreate, "%s is %s, not a socket: remove it, or choose another path with %s", p.path, kindOf(stat), p.option)
+		return nil, failf(ExitCannotCreate, "%s is %s, not a socket: remove it, or choose another path with %s", p.path, kindOf(stat), p.option)
 	}
-	if err := p.refuseLive(stat); err != nil {
-		return err
-	}
-	if err := unix.Unlinkat(p.dir.fd(), p.name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return p.explain("remove the dead socket", p.path, err)
-	}
-	return nil
+	return stat, nil
 }
 
 // refuseLive returns nil if connect(2) says that nobody listens on the socket; where

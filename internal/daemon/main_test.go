@@ -118,7 +118,7 @@ func (opt *options) serve(parent *Parent, signals <-chan os.Signal) error {
 	defer listener.Close()
 	var pidFile *PIDFile
 	if opt.pidFile != "" {
-		if pidFile, err = WritePIDFile(opt.pidFile); err != nil {
+		if pidFile, err = WritePIDFile(opt.pidFile, nil); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 func mustWritePID(t *testing.T, path string) *PIDFile {
 	t.Helper()
-	file, err := WritePIDFile(path)
+	file, err := WritePIDFile(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,9 @@ func TestPIDFile(t *testing.T) {
 		{"stale", func(path string) error { return os.WriteFile(path, []byte("4194304999\n"), 0o600) }},
 		{"stale, number in use again", func(path string) error { return os.WriteFile(path, []byte("1\n"), 0o644) }},
 		{"empty", func(path string) error { return os.WriteFile(path, nil, 0o644) }},
-		{"longer than ours", func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("x", 9999)), 0o644) }},
+		{"longer than ours", func(path string) error { return os.WriteFile(path, []byte("  4194304999 \n\n"), 0o644) }},
+		{"of many digits", func(path string) error { return os.WriteFile(path, []byte(strings.Repeat("7", 9999)), 0o644) }},
+		{"after a power failure", func(path string) error { return os.WriteFile(path, make([]byte, 8), 0o644) }},
 		{"left by a crash in writing", func(path string) error {
 			return os.WriteFile(filepath.Join(filepath.Dir(path), ".pid.new"), []byte("17\n"), 0o600)
 		}},
@@ -59,7 +61,7 @@ func TestPIDFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			old := syscall.Umask(0o077)
-			file, err := WritePIDFile(path)
+			file, err := WritePIDFile(path, nil)
 			syscall.Umask(old)
 			if err != nil {
 				t.Fatal(err)
@@ -84,7 +86,8 @@ func TestPIDFileRefuses(t *testing.T) {
 	held := mustWritePID(t, in("held"))
 	defer held.Remove()
 	staleSocket(t, in("socket"))
-	err := errors.Join(os.WriteFile(in("file"), []byte("precious"), 0o644), os.Mkdir(in("dir"), 0o700),
+	err := errors.Join(os.WriteFile(in("file"), []byte("precious"), 0o644),
+		os.WriteFile(in("nearly"), []byte("17\nx"), 0o644), os.Mkdir(in("open"), 0o700), os.Chmod(in("open"), 0o777), os.Mkdir(in("dir"), 0o700),
 		os.Symlink("file", in("link")), os.Symlink("nowhere", in("dangling")), syscall.Mkfifo(in("fifo"), 0o600))
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +100,9 @@ func TestPIDFileRefuses(t *testing.T) {
 		{in("held"), ExitUnavailable, []string{"belongs to a running instance (" + strconv.Itoa(os.Getpid()) + ")", "--pid-file"}},
 		{in("dir"), ExitCannotCreate, []string{"is a directory"}},
 		{in("link"), ExitCannotCreate, []string{"is a symbolic link"}},
+		{in("file"), ExitCannotCreate, []string{"is no pid file: remove it"}},
+		{in("nearly"), ExitCannotCreate, []string{"is no pid file: remove it"}},
+		{in("open/pid"), ExitConfiguration, []string{"directory " + in("open") + " is writable by everybody (mode 0777)", "chmod o-w", "--pid-file"}},
 		{in("dangling"), ExitCannotCreate, []string{"is a symbolic link"}},
 		{in("fifo"), ExitCannotCreate, []string{"is a FIFO"}},
 		{in("socket"), ExitCannotCreate, []string{"is a socket"}},
@@ -107,7 +113,7 @@ func TestPIDFileRefuses(t *testing.T) {
 	}
 	before := list(t, dir)
 	for _, test := range tests {
-		_, err := WritePIDFile(test.path)
+		_, err := WritePIDFile(test.path, nil)
 		wantError(t, err, test.code, test.parts...)
 	}
 	if after := list(t, dir); after != before {
@@ -147,7 +153,7 @@ func TestPIDFileRace(t *testing.T) {
 		results := make(chan *PIDFile, rivals)
 		for range rivals {
 			go func() {
-				file, err := WritePIDFile(path)
+				file, err := WritePIDFile(path, nil)
 				if err != nil && ExitCode(err) != ExitUnavailable {
 					t.Error(err)
 				}
@@ -226,7 +232,7 @@ func TestNoPIDFile(t *testing.T) {
 // TestPIDFileOfDeadProcess: no lock outlives its process, however that ended.
 func TestPIDFileOfDeadProcess(t *testing.T) {
 	s := startDaemon(t, command(t, install(t, "amavis-milter")))
-	if _, err := WritePIDFile(s.pidFile); ExitCode(err) != ExitUnavailable || !strings.Contains(err.Error(), strconv.Itoa(s.PID)) {
+	if _, err := WritePIDFile(s.pidFile, nil); ExitCode(err) != ExitUnavailable || !strings.Contains(err.Error(), strconv.Itoa(s.PID)) {
 		t.Errorf("while it lives: %v", err)
 	}
 	endDaemon(t, s.PID, syscall.SIGKILL)

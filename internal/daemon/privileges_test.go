@@ -170,16 +170,19 @@ func TestMissingPermission(t *testing.T) {
 	}
 	dir := shortTempDir(t)
 	in := func(name string) string { return filepath.Join(dir, name) }
-	foreign, err := net.Listen("unix", in("foreign"))
+	err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(in("closed"), 0o700), os.Mkdir(in("closed/inner"), 0o777),
+		os.Mkdir(in("unreadable"), 0o711), os.Mkdir(in("own"), 0o700), os.Chown(in("own"), 23456, 34567),
+		os.Mkdir(in("sticky"), 0o700), os.Chmod(in("sticky"), 0o1777|os.ModeSticky),
+		os.WriteFile(in("sticky/pid"), nil, 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := net.Listen("unix", in("own/foreign"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer foreign.Close()
-	err = errors.Join(os.Chmod(dir, 0o755), os.Mkdir(in("closed"), 0o700), os.Mkdir(in("closed/inner"), 0o777),
-		os.Mkdir(in("unreadable"), 0o711), os.Mkdir(in("own"), 0o700), os.Chown(in("own"), 23456, 34567),
-		os.Chmod(in("foreign"), 0o600), os.Mkdir(in("sticky"), 0o700), os.Chmod(in("sticky"), 0o1777|os.ModeSticky),
-		os.WriteFile(in("sticky/pid"), nil, 0o644))
-	if err != nil {
+	if err := os.Chmod(in("own/foreign"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	staleSocket(t, in("sticky/s"))
@@ -211,7 +214,7 @@ func checkMissingPermissions(t *testing.T, dir string) {
 		{localConfig(in("closed/s")), []string{me + "enter directory " + in("closed") + " (owner root:root, mode 0700)"}},
 		{localConfig(in("closed/inner/s")), []string{me + "enter directory " + in("closed") + " (owner root:root, mode 0700)"}},
 		{localConfig(in("unreadable/s")), []string{me + "read directory " + in("unreadable") + " (owner root:root, mode 0711)"}},
-		{localConfig(in("foreign")), []string{me + "tell whether anybody listens on socket " + in("foreign") + " (owner root:root, mode 0600)"}},
+		{localConfig(in("own/foreign")), []string{me + "tell whether anybody listens on socket " + in("own/foreign") + " (owner root:root, mode 0600)"}},
 		{localConfig(in("sticky/s")), []string{me + "remove the dead socket " + in("sticky/s") + " (owner root:root, mode 0666)"}},
 		{group, []string{me + "give socket " + in("own/s") + " to group 45678", "usermod -aG 45678 23456"}},
 		{owner, []string{me + "give socket " + in("own/s") + " to user 45678", "only root can"}},
@@ -234,7 +237,7 @@ func checkMissingPermissions(t *testing.T, dir string) {
 		in("closed/pid"): me + "enter directory " + in("closed"),
 		in("sticky/pid"): me + "write pid file " + in("sticky/pid"),
 	} {
-		_, err := WritePIDFile(path)
+		_, err := WritePIDFile(path, nil)
 		wantError(t, err, ExitNoPermission, part, "--pid-file")
 	}
 	if got := list(t, in("sticky")); got != "pid s" {
