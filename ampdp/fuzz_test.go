@@ -56,23 +56,30 @@ func FuzzReadReply(f *testing.F) {
 	} {
 		f.Add([]byte(seed), []byte{1, 7})
 	}
-	limits := ampdp.Limits{Line: 3000, Bytes: 9000, Attributes: 100}
-	f.Fuzz(func(t *testing.T, raw, sizes []byte) {
-		got, err := ampdp.ReadReply(bytes.NewReader(raw), limits)
-		again, errAgain := ampdp.ReadReply(&pieces{data: raw, sizes: sizes}, limits)
-		if !reflect.DeepEqual(got, again) || (err == nil) != (errAgain == nil) || err != nil && err.Error() != errAgain.Error() {
-			t.Fatalf("at once %+v, %v; in pieces %+v, %v", got, err, again, errAgain)
-		}
-		if (got == nil) == (err == nil) {
-			t.Fatalf("got %+v and %v", got, err)
-		}
-		if err != nil && (strings.ContainsAny(err.Error(), "\r\n") || len(err.Error()) > 1000) {
-			t.Fatalf("the error is %q", err)
-		}
-		if want := reference(raw, limits); !reflect.DeepEqual(got, want) {
-			t.Fatalf("got %+v, %v; the other decoder has %+v", got, err, want)
-		}
-	})
+	f.Fuzz(func(t *testing.T, raw, sizes []byte) { checkReply(t, raw, sizes) })
+}
+
+// fuzzLimits are small, so that inputs get there.
+var fuzzLimits = ampdp.Limits{Line: 3000, Bytes: 9000, Attributes: 100}
+
+// checkReply reads raw, at once and in pieces of these sizes, and returns what came of
+// it.
+func checkReply(t *testing.T, raw, sizes []byte) *ampdp.Reply {
+	got, err := ampdp.ReadReply(bytes.NewReader(raw), fuzzLimits)
+	again, errAgain := ampdp.ReadReply(&pieces{data: raw, sizes: sizes}, fuzzLimits)
+	if !reflect.DeepEqual(got, again) || (err == nil) != (errAgain == nil) || err != nil && err.Error() != errAgain.Error() {
+		t.Fatalf("at once %+v, %v; in pieces %+v, %v", got, err, again, errAgain)
+	}
+	if (got == nil) == (err == nil) {
+		t.Fatalf("got %+v and %v", got, err)
+	}
+	if err != nil && (strings.ContainsAny(err.Error(), "\r\n") || len(err.Error()) > 1000) {
+		t.Fatalf("the error is %q", err)
+	}
+	if want := reference(raw, fuzzLimits); !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %+v, %v; the other decoder has %+v", got, err, want)
+	}
+	return got
 }
 
 // The parts of a reply as expressions.
