@@ -14,6 +14,9 @@ const (
 	lockName = ".lock"
 	lockMode = 0o600 // whoever can open the lock can lock us out
 
+	// lockFlags open the lock, and do no harm if it is a link, a pipe or a terminal.
+	lockFlags = unix.O_RDWR | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+
 	// LockWait is how long Open waits for another instance that sweeps. Whoever waits
 	// for Open must wait longer than that to learn why it failed.
 	LockWait = 45 * time.Second
@@ -25,6 +28,9 @@ const (
 	// lockWaitRenew is the same when milter/ has to be made anew while mail waits.
 	lockWaitRenew = 2 * time.Second
 
+	// homeAge is the time between two looks whether milter/ is still where it was.
+	homeAge = time.Second
+
 	// lockPoll is the time between two attempts. flock cannot wait for a limited
 	// time by itself.
 	lockPoll = 20 * time.Millisecond
@@ -35,6 +41,8 @@ const (
 type home struct {
 	path string
 	dir  int // descriptor of milter/
+	ino  uint64
+	dev  uint64
 	lock int // descriptor of milter/.lock; -1 where the file system has no locks
 	// alone says that nobody else lives here. The lock is exclusive then, until
 	// share is called.
@@ -50,7 +58,7 @@ func openHome(ctx context.Context, work int, workPath string, uid int, sweep boo
 	if err := h.openDir(work, workPath, uid); err != nil {
 		return nil, err
 	}
-	if err := h.takeLock(ctx, sweep, wait); err != nil {
+	if err := h.takeLock(ctx, uid, sweep, wait); err != nil {
 		h.close()
 		return nil, err
 	}
@@ -86,28 +94,39 @@ func (h *home) openDir(work int, workPath string, uid int) error {
 		unix.Close(fd)
 		return &SetupError{setupKind(err), h.path, fmt.Sprintf("cannot be given the mode %04o", dirMode), "use a file system with Unix permissions", err}
 	}
-	h.dir = fd
+	h.dir, h.ino, h.dev = fd, st.Ino, uint64(st.Dev)
 	return nil
 }
 
-func (h *home) takeLock(ctx context.Context, sweep bool, wait time.Duration) error {
-	fd, err := openat(h.dir, lockName, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, lockMode)
+func (h *home) takeLock(ctx context.Context, uid int, sweep bool, wait time.Duration) error {
+	path := h.path + "/" + lockName
+	const advice = "remove it if it is not a plain file of this account; no instance may be running then"
+	fd, err := openat(h.dir, lockName, lockFlags, lockMode)
 	if err == nil {
 		h.lock = fd
 		var st unix.Stat_t
-		if st, err = fstat(fd); err == nil {
+		if st, err = fstat(fd); err == nil && !isOwnLock(st, uid) {
+			return &SetupError{KindConfig, path, fmt.Sprintf("is not a plain file of this account alone (%s, %d names)", owner(st), st.Nlink), advice, nil}
+		}
+		if err == nil {
 			err = setMode(fd, st, lockMode)
 		}
 	}
 	if err != nil {
-		return &SetupError{setupKind(err), h.path + "/" + lockName, "cannot be opened",
-			"remove it if it is not a plain file of this account; no instance may be running then", err}
+		return &SetupError{setupKind(err), path, "cannot be opened", advice, err}
 	}
 	if sweep && flock(h.lock, unix.LOCK_EX) == nil {
 		h.alone = true
 		return nil
 	}
 	return h.share(ctx, wait)
+}
+
+// isOwnLock refuses what somebody may have put there while milter/ was open to others:
+// a file that a stranger can lock for ever, or a second name of a file of ours that has
+// nothing to do with the lock, and whose mode is not ours to change.
+func isOwnLock(st unix.Stat_t, uid int) bool {
+	return isRegular(st) && int(st.Uid) == uid && st.Nlink <= 1
 }
 
 // share makes the lock a shared one. Another instance that starts at this moment

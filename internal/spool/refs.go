@@ -2,6 +2,7 @@ package spool
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,9 +50,29 @@ func (s *Spool) forget(e *entry) {
 	s.letGoLocked(e.home)
 }
 
-// renew makes milter/ again when somebody has removed it from under us, as an
-// administrator does who clears amavisd's directory while it stands still. Mail
-// would be refused until the next start otherwise. It returns the new milter/,
+// isInPlace reports whether milter/ is still what its path leads to. If not, amavisd
+// would look for mail where we do not put it, and perhaps find what somebody else has
+// put there. It looks once in homeAge, and each time as long as the answer is no.
+func (s *Spool) isInPlace(h *home) bool {
+	s.mu.Lock()
+	due := time.Since(s.homeSeen) >= homeAge
+	s.mu.Unlock()
+	if !due {
+		return true
+	}
+	st, err := lstatat(unix.AT_FDCWD, h.path)
+	if err == unix.ENOENT || err == unix.ENOTDIR || err == nil && (st.Ino != h.ino || uint64(st.Dev) != h.dev) {
+		return false
+	}
+	s.mu.Lock()
+	s.homeSeen = time.Now()
+	s.mu.Unlock()
+	return true
+}
+
+// renew makes milter/ again when somebody has removed it from under us, or moved it
+// away, as an administrator does who clears amavisd's directory while it stands still.
+// Mail would be refused until the next start otherwise. It returns the new milter/,
 // held.
 func (s *Spool) renew(old *home) (*home, error) {
 	s.renewing.Lock()
@@ -69,7 +90,7 @@ func (s *Spool) renew(old *home) (*home, error) {
 	if h, err = openHome(context.Background(), work, s.workDir, s.uid, false, lockWaitRenew); err != nil {
 		return nil, err
 	}
-	s.log.Warn("spool: the directory was removed by somebody else and has been made again", "dir", h.path)
+	s.log.Warn("spool: the directory was removed or moved away by somebody else and has been made again", "dir", h.path)
 	return s.adopt(old, h)
 }
 

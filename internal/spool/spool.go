@@ -47,6 +47,7 @@ type Spool struct {
 
 	mu        sync.Mutex // of all below
 	home      *home
+	homeSeen  time.Time // when milter/ was last found in its place
 	live      map[*entry]struct{}
 	left      map[*entry]struct{} // those that could not be removed
 	leftTried time.Time           // the last attempt at one of these
@@ -106,7 +107,7 @@ func Open(workDir string, opt Options) (*Spool, error) {
 		return nil, err
 	}
 	defer unix.Close(work)
-	for _, warning := range workDirWarnings(path, st) {
+	for _, warning := range workDirWarnings(path, st, s.uid) {
 		s.log.Warn(warning)
 	}
 	if s.home, err = openHome(ctx, work, path, s.uid, true, LockWait); err != nil {
@@ -193,6 +194,12 @@ func (s *Spool) Create(queueID string) (*Draft, error) {
 	h, err := s.hold()
 	if err != nil {
 		return nil, err
+	}
+	if !s.isInPlace(h) {
+		s.letGo(h)
+		if h, err = s.renew(h); err != nil {
+			return nil, err
+		}
 	}
 	taken, err := s.limits.takeDir(h)
 	if err != nil {

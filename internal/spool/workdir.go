@@ -95,9 +95,32 @@ func checkOwner(path string, st unix.Stat_t, uid int) error {
 	return nil
 }
 
+// replaceable returns a directory above path, as it is written or behind its links,
+// in which others than uid and root can rename things; "" if there is none.
+func replaceable(path string, uid int) string {
+	paths := []string{path}
+	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
+		paths = append(paths, real)
+	}
+	for _, path := range paths {
+		for dir := path; dir != "/"; {
+			dir = filepath.Dir(dir)
+			var up unix.Stat_t
+			if unix.Stat(dir, &up) != nil {
+				continue
+			}
+			others := up.Mode&0o002 != 0 || up.Mode&0o020 != 0 && up.Gid != 0
+			if up.Uid != 0 && int(up.Uid) != uid || others && up.Mode&unix.S_ISVTX == 0 {
+				return fmt.Sprintf("%s (%s)", dir, owner(up))
+			}
+		}
+	}
+	return ""
+}
+
 // workDirWarnings returns what is allowed about a work directory but seldom meant,
 // each in one line.
-func workDirWarnings(path string, st unix.Stat_t) []string {
+func workDirWarnings(path string, st unix.Stat_t, uid int) []string {
 	var warnings []string
 	warn := func(format string, args ...any) {
 		warnings = append(warnings, fmt.Sprintf("work directory: "+format, args...))
@@ -109,10 +132,13 @@ func workDirWarnings(path string, st unix.Stat_t) []string {
 		}
 	}
 	if st.Mode&0o020 != 0 {
-		warn("%s is writable by its group (gid %d): every member can take mail away; chmod g-w unless amavisd needs it", path, st.Gid)
+		warn("%s is writable by its group (gid %d): every member can take mail away, or have amavisd scan other mail in its place; chmod g-w unless amavisd needs it", path, st.Gid)
 	}
 	if st.Mode&0o005 != 0 {
 		warn("%s can be entered or read by everybody (mode %04o): fine if the socket must lie in it, chmod o-rx otherwise", path, st.Mode&permBits)
+	}
+	if above := replaceable(path, uid); above != "" {
+		warn("%s can be replaced by whoever can write to %s, who can then have amavisd scan other mail; let that belong to root, or to uid %d, and be writable for nobody else", path, above, uid)
 	}
 	for dir := path; dir != "/"; dir = filepath.Dir(dir) {
 		var up unix.Stat_t
