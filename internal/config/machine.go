@@ -116,5 +116,13 @@ func (d *draft) checkWorkDir() {
 	}
 }
 
-// oneLine returns an error's text without line ends.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+// oneLine returns an error's text as one line that a terminal can show.
+func oneLine(err error) string {
+	printable := strings.Map(func(r rune) rune {
+		if isUnprintable(r) {
+			return ' '
+		}
+		return r
+	}, err.Error())
+	return strings.Join(strings.Fields(printable), " ")
+}
