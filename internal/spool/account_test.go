@@ -276,3 +276,34 @@ func TestMaxBytesAtOnce(t *testing.T) {
 	must(t, body(d, limit))
 	seal(t, d)
 }
+
+// The account alone, in the hands of many: all of it is given out, and not a byte
+// more.
+func TestAccountAtOnce(t *testing.T) {
+	const limit = 200_000
+	a := account{limit: limit}
+	var taken atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for a.take(1) == nil {
+				taken.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if taken.Load() != limit || a.held.Load() != limit || a.full() == nil {
+		t.Errorf("%d bytes were taken and %d are counted, of %d", taken.Load(), a.held.Load(), limit)
+	}
+	for range 8 {
+		all.Go(func() {
+			for range limit / 8 {
+				a.give(1)
+			}
+		})
+	}
+	all.Wait()
+	if a.held.Load() != 0 || a.full() != nil {
+		t.Errorf("%d bytes are counted in the end", a.held.Load())
+	}
+}
