@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -35,7 +36,8 @@ const (
 // included, in a session of its own, with /dev/null as its input and output and
 // without the descriptors above 2 that its caller left open, so that a caller
 // who waits for the end of a pipe does not wait for the daemon. stderr stays as it
-// is until the child is ready, so that warnings, and a panic, can be read.
+// is until the child is ready, so that warnings, and a panic, can be read. Nothing that
+// the child might ever execute can have more rights than it has (no_new_privs).
 //
 // It returns nil when the child has called [Parent.Ready]; the process should
 // end with code 0 then. If the child has called [Parent.Fail], Detach returns the
@@ -100,6 +102,12 @@ func startChild(program string, writer *os.File) (*exec.Cmd, error) {
 		Stderr:      os.Stderr,
 		ExtraFiles:  []*os.File{writer},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	// Set here, it holds for every thread of the child: threads inherit it, and the
+	// child has none yet.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("forbid new privileges: %w", err)
 	}
 	return child, child.Start()
 }

@@ -24,6 +24,12 @@ import (
 const programVariable = "DAEMON_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(attackVariable); dir != "" {
+		os.Exit(attack(dir))
+	}
+	if dir := os.Getenv(watchVariable); dir != "" {
+		os.Exit(watch(dir))
+	}
 	if os.Getenv(programVariable) != "" {
 		os.Exit(program())
 	}

@@ -149,9 +149,14 @@ func (p *placed) checkOld() error {
 	if err != nil {
 		return p.explain("look at", p.path, err)
 	}
-	if err := p.checkRegular(stat); err != nil {
+	if err := p.checkRegular(stat); err != nil { // to open a device may do something
 		return err
 	}
+	return p.checkOpened()
+}
+
+// checkOpened looks at what has the name once it is open and can be swapped no more.
+func (p *placed) checkOpened() error {
 	fd, err := ignoringEINTR(func() (int, error) {
 		return unix.Openat(p.dir.fd(), p.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
@@ -159,10 +164,11 @@ func (p *placed) checkOld() error {
 		return p.explain("read pid file", p.path, err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Fstat(fd, stat); err != nil {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
 		return failf(ExitOS, "cannot look at pid file %s: %w", p.path, err)
 	}
-	if err := p.checkRegular(stat); err != nil { // it may have been swapped, for a FIFO, say
+	if err := p.checkRegular(&stat); err != nil {
 		return err
 	}
 	number, ok := readPID(fd)

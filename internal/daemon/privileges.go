@@ -49,6 +49,9 @@ func verifyDropped(account *Account) error {
 	if rgid, egid, sgid := unix.Getresgid(); rgid != account.GID || egid != account.GID || sgid != account.GID {
 		return failf(ExitOS, "group ids are %d, %d, %d after becoming user %s (group %d)", rgid, egid, sgid, account.Name, account.GID)
 	}
+	if err := verifyNoCapabilities(); err != nil {
+		return err
+	}
 	groups, err := syscall.Getgroups()
 	if err != nil {
 		return failf(ExitOS, "cannot read back the groups of user %s: %w", account.Name, err)
@@ -61,15 +64,38 @@ func verifyDropped(account *Account) error {
 	return nil
 }
 
+// verifyNoCapabilities refuses to go on with rights of root that are no user id: securebits
+// of the process that started us can make them outlive the change of user.
+func verifyNoCapabilities() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var sets [2]unix.CapUserData // of 32 capabilities each
+	if err := unix.Capget(&header, &sets[0]); err != nil {
+		return failf(ExitOS, "cannot read back the capabilities: %w", err)
+	}
+	for _, set := range sets {
+		if set.Effective|set.Permitted != 0 {
+			return failf(ExitOS, "capabilities of root are left after becoming another user: start without securebits (capsh, setpriv)")
+		}
+	}
+	return nil
+}
+
 // ForbidCoreDumps makes sure that no core file can hold mail, and that another
 // process of the same user cannot read our memory (ptrace(2)). It is to be called
-// after [DropPrivileges], for a change of user sets the flag anew.
+// after [DropPrivileges], for a change of user sets the flag anew. A program that is
+// executed could not get more rights by that than we have, either: none is meant to be.
 func ForbidCoreDumps() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return failf(ExitOS, "cannot forbid core files: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return failf(ExitOS, "cannot forbid core dumps: %w", err)
+	}
+	// With cgo this can be done for one thread only; a detached process has it on all
+	// from its start.
+	_, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
+	if errno != 0 && errno != unix.ENOTSUP {
+		return failf(ExitOS, "cannot forbid new privileges: %w", errno)
 	}
 	return nil
 }
