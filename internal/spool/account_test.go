@@ -280,7 +280,7 @@ func TestMaxBytesAtOnce(t *testing.T) {
 // The account alone, in the hands of many: all of it is given out, and not a byte
 // more.
 func TestAccountAtOnce(t *testing.T) {
-	const limit = 200_000
+	const limit = 4_000_000
 	a := account{limit: limit}
 	var taken atomic.Int64
 	var all sync.WaitGroup
