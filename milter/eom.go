@@ -40,20 +40,32 @@ func (s *session) verdict(m gomilter.Modifier) (Verdict, error) {
 		s.logRefusal()
 		return s.refused(TempFail(*s.refusal)), nil
 	case s.tx == nil:
-		s.log.Warn("end of a message that never began")
+		s.warnDisorder("end of a message that never began")
 		return TempFail(replyOutOfOrder), nil
 	}
 	s.learnQueueID(m)
 	return s.await(s.tx)
 }
 
-// logRefusal logs a message of which the handler knows nothing, or not all.
+// logRefusal logs a message of which the handler knows nothing, or not all. What a
+// peer can be refused for as often as it likes is told elsewhere, once a minute.
 func (s *session) logRefusal() {
+	switch *s.refusal {
+	case replyOutOfOrder, replyBusy, replyNoRoom:
+		return
+	}
 	attrs := []any{"reply", s.refusal.String(), "client", s.client.Address}
 	if s.env != nil {
 		attrs = append(attrs, "from", s.env.Sender.String(), "nrcpt", len(s.env.Recipients))
 	}
 	s.logger().Warn("message refused before it was scanned", attrs...)
+}
+
+// warnDisorder tells of frames that are no message.
+func (s *session) warnDisorder(what string) {
+	if n, tell := s.srv.warnOrder.now(); tell {
+		s.log.Warn("what the MTA sent is no message, and tempfailed", "error", what, "cases", n)
+	}
 }
 
 // refused ends the transaction of a message that is answered without its verdict,

@@ -60,6 +60,7 @@ type Server struct {
 
 	warnMissing onceAMinute
 	warnFrame   onceAMinute
+	warnOrder   onceAMinute
 }
 
 // NewServer makes a server that gives the messages of its connections to handler.

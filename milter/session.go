@@ -258,7 +258,7 @@ func (s *session) begin(m gomilter.Modifier) {
 		return
 	}
 	if len(s.env.Recipients) == 0 {
-		s.log.Warn("message without recipients from the MTA", "queue_id", s.env.QueueID)
+		s.warnDisorder("message without recipients")
 		s.refuse(replyOutOfOrder)
 		return
 	}
