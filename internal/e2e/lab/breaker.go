@@ -53,22 +53,27 @@ type Breaker struct {
 	links map[*link]bool
 }
 
-// StartBreaker listens on a local socket that accounts amavis and postfix may
-// connect to, and passes connections on to a target such as "unix" and a path.
-func StartBreaker(path, network, target string) (*Breaker, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+// StartBreaker listens on an address such as "tcp" with host and port, or "unix" with
+// a path, which accounts amavis and postfix may connect to then, and passes
+// connections on to a target that is given likewise.
+func StartBreaker(listenNetwork, address, network, target string) (*Breaker, error) {
+	if listenNetwork == "unix" {
+		if err := os.Remove(address); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
 	}
-	listener, err := net.Listen("unix", path)
+	listener, err := net.Listen(listenNetwork, address)
 	if err != nil {
 		return nil, fmt.Errorf("starting a network that breaks: %w", err)
 	}
-	if os.Geteuid() == 0 {
-		err = os.Chown(path, amavisUID, postfixGID)
-	}
-	if err = errors.Join(err, os.Chmod(path, 0o660)); err != nil {
-		listener.Close()
-		return nil, err
+	if listenNetwork == "unix" {
+		if os.Geteuid() == 0 {
+			err = os.Chown(address, amavisUID, postfixGID)
+		}
+		if err = errors.Join(err, os.Chmod(address, 0o660)); err != nil {
+			listener.Close()
+			return nil, err
+		}
 	}
 	b := &Breaker{listener: listener, network: network, target: target, links: map[*link]bool{}}
 	b.wg.Go(func() {

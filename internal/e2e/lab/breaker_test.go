@@ -43,7 +43,7 @@ func breaker(t *testing.T, network string) (*Breaker, string) {
 		address = "127.0.0.1:0"
 	}
 	socket := filepath.Join(dir, "breaker")
-	b, err := StartBreaker(socket, network, echo(t, network, address).Addr().String())
+	b, err := StartBreaker("unix", socket, network, echo(t, network, address).Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,29 +8,28 @@ import (
 )
 
 // Supervisor runs a milter as a service manager does: whenever it ends, it is
-// started again at once, in the same way. Its ends are those that it was asked for;
-// any other is an error.
+// started again at once, in the same way. Its ends are those that it was asked for,
+// with code 0 unless by KILL; any other is an error.
 type Supervisor struct {
 	start        func() (*Milter, error)
-	between      func() // called while no instance runs
-	startedAgain func() // called when the next one serves
+	between      func(dead *Milter)
+	startedAgain func(next *Milter)
 
 	mu       sync.Mutex
 	current  *Milter
 	starts   int
-	asked    bool // the current instance has been told to end
+	asked    syscall.Signal // by which the current instance has been told to end; 0 if it has not
 	stopping bool
 	errs     []error
-	began    time.Time     // when the current instance served
 	serving  chan struct{} // closed when the next instance serves, or none ever will
 	done     chan struct{} // closed when none runs any more
 }
 
-// Supervise starts a milter by start and keeps it running. After the end of an
-// instance it calls between, and startedAgain when the next one serves; both may be
-// nil.
-func Supervise(start func() (*Milter, error), between, startedAgain func()) (*Supervisor, error) {
-	nothing := func() {}
+// Supervise starts a milter by start and keeps it running. While none runs it calls
+// between with the dead instance, and startedAgain with the next one once that
+// serves; both may be nil.
+func Supervise(start func() (*Milter, error), between, startedAgain func(*Milter)) (*Supervisor, error) {
+	nothing := func(*Milter) {}
 	if between == nil {
 		between = nothing
 	}
@@ -54,7 +53,7 @@ func (s *Supervisor) run(milter *Milter) {
 		if !s.ended(milter) {
 			return
 		}
-		s.between()
+		s.between(milter)
 		next, err := s.start()
 		if err != nil {
 			s.mu.Lock()
@@ -65,7 +64,7 @@ func (s *Supervisor) run(milter *Milter) {
 			return
 		}
 		milter = next
-		s.startedAgain()
+		s.startedAgain(milter)
 		s.serves(milter)
 	}
 }
@@ -74,8 +73,11 @@ func (s *Supervisor) run(milter *Milter) {
 func (s *Supervisor) ended(milter *Milter) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.asked {
+	switch {
+	case s.asked == 0:
 		s.errs = append(s.errs, fmt.Errorf("instance %d ended by itself (%v): %s", s.starts, milter.process.err, lastLines(milter.Output(), 40)))
+	case s.asked != syscall.SIGKILL && milter.process.err != nil:
+		s.errs = append(s.errs, fmt.Errorf("instance %d did not end well (%v): %s", s.starts, milter.process.err, lastLines(milter.Output(), 40)))
 	}
 	if s.stopping {
 		close(s.serving)
@@ -86,7 +88,7 @@ func (s *Supervisor) ended(milter *Milter) bool {
 // serves makes an instance the current one.
 func (s *Supervisor) serves(milter *Milter) {
 	s.mu.Lock()
-	s.current, s.asked, s.began = milter, false, time.Now()
+	s.current, s.asked = milter, 0
 	s.starts++
 	stopping := s.stopping
 	close(s.serving)
@@ -135,7 +137,7 @@ func (s *Supervisor) Signal(sig syscall.Signal) error {
 	}
 	switch sig {
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGKILL:
-		s.asked = true
+		s.asked = sig
 	}
 	return s.current.process.Signal(sig)
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,11 +12,14 @@ import (
 	"time"
 )
 
-// sleeper is a milter that does nothing; its starts are counted.
-func sleeper(starts *atomic.Int32, script string) func() (*Milter, error) {
+// sleeper is a milter that does nothing but run a script, after which it waits for
+// its end; its starts are counted.
+func sleeper(t *testing.T, starts *atomic.Int32, script string) func() (*Milter, error) {
+	dir := t.TempDir()
 	return func() (*Milter, error) {
-		starts.Add(1)
-		process, err := StartProcess("sleeper", exec.Command("sh", "-c", script), func() error { return nil })
+		ready := filepath.Join(dir, fmt.Sprint(starts.Add(1)))
+		cmd := exec.Command("sh", "-c", "trap exit TERM INT; : >"+ready+"; "+script+"\nwhile :; do sleep 0.01; done")
+		process, err := StartProcess("sleeper", cmd, func() error { return Exists(ready) })
 		if err != nil {
 			return nil, err
 		}
@@ -26,7 +30,7 @@ func sleeper(starts *atomic.Int32, script string) func() (*Milter, error) {
 // What ends because it was told to is started again, until the end.
 func TestSupervisorStartsAgain(t *testing.T) {
 	var starts, between, again atomic.Int32
-	s, err := Supervise(sleeper(&starts, "exec sleep 1000"), func() { between.Add(1) }, func() { again.Add(1) })
+	s, err := Supervise(sleeper(t, &starts, ":"), func(*Milter) { between.Add(1) }, func(*Milter) { again.Add(1) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +57,7 @@ func TestSupervisorStartsAgain(t *testing.T) {
 func TestSupervisorTellsOfCrashes(t *testing.T) {
 	var starts atomic.Int32
 	crashed := filepath.Join(t.TempDir(), "crashed")
-	s, err := Supervise(sleeper(&starts, "test -e "+crashed+" && exec sleep 1000; until test -e "+crashed+"; do sleep 0.01; done; echo oh dear; exit 2"), nil, nil)
+	s, err := Supervise(sleeper(t, &starts, "until test -e "+crashed+"; do sleep 0.01; done; rm "+crashed+"; echo oh dear; exit 2"), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +75,7 @@ func TestSupervisorTellsOfCrashes(t *testing.T) {
 // Where no other will start, nobody waits for it.
 func TestSupervisorGivesUp(t *testing.T) {
 	var starts atomic.Int32
-	first := sleeper(&starts, "exec sleep 1000")
+	first := sleeper(t, &starts, ":")
 	s, err := Supervise(func() (*Milter, error) {
 		if starts.Load() > 0 {
 			return nil, os.ErrPermission

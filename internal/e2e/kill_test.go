@@ -1,0 +1,104 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
+)
+
+// How TestKill goes.
+const (
+	kills           = 200
+	killSoonest     = 20 * time.Millisecond  // after an instance serves; to its first mail
+	killLatest      = 900 * time.Millisecond // likewise; most mails live shorter
+	killClients     = 4                      // SMTP clients of each MTA
+	killLargestMail = 64 << 10               // bytes, about
+)
+
+// killKinds are the kinds of mail that need no SpamAssassin, without which mail
+// comes and goes ten times as fast.
+var killKinds = withoutSpam(soakKinds)
+
+var killProfile = lab.Profile{Name: "soak without spam checks", Conf: soaked.Conf + withoutSpamChecks.Conf}
+
+// withoutSpam has plain mail instead of spam.
+func withoutSpam(kinds []soakKind) []soakKind {
+	var kept []soakKind
+	spare := 0
+	for _, kind := range kinds {
+		if kind.fate == tagged {
+			spare += kind.share
+			continue
+		}
+		kept = append(kept, kind)
+	}
+	kept[0].share += spare
+	return kept
+}
+
+// TestKill: two milters, one for each MTA, are killed at random moments under load
+// and started again at once. Nothing is lost, doubled, left over or let through
+// unscanned, whatever was under way.
+func TestKill(t *testing.T) {
+	needLab(t)
+	seed := soakSeed(t)
+	p := withPipeline(t, startingWith(shared.mta)[0], killProfile)
+	withoutMilter(t, p)
+	var units []*unit
+	for i, mta := range lab.MTAs() {
+		u := &unit{mta: mta, workDir: lab.WorkDirs[i], socket: mta.MilterSocket}
+		startUnit(t, u, "unix", mta.MilterSocket, append(mta.SocketFlags(), "-S", "local:"+lab.AmavisdSocket)...)
+		units = append(units, u)
+	}
+	ledger := newLedger(&soakPlan{seed: seed, began: time.Now(), largest: killLargestMail, kinds: killKinds})
+	watched(t, p, ledger)
+	began := time.Now()
+	s := startSenders(ledger, killClients, false)
+	var wg sync.WaitGroup
+	for i, u := range units {
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		wg.Go(func() { killAgainAndAgain(t, u, kills/len(units), random) })
+	}
+	wg.Wait()
+	took := time.Since(began).Round(time.Second)
+	bringToAnEnd(t, p, s)
+	sums := ledger.settle(t)
+	starts, swept := 0, 0
+	for _, u := range units {
+		u.settle(t)
+		_, number := u.Current()
+		starts += number
+		swept += u.swept
+		t.Logf("%s: %v", u.mta.Name, sums[u.mta])
+	}
+	if want := kills + len(units); starts != want {
+		t.Errorf("%d instances have served, want %d", starts, want)
+	}
+	if swept < kills/10 {
+		t.Errorf("only %d mails were in the spool when their milter was killed: there was no load", swept)
+	}
+	t.Logf("kill: seed %d, %d KILLs in %v, %d restarts, each instance served; %d mails were in the spool when their milter was killed, all swept; %v",
+		seed, kills, took, starts-len(units), swept, ledger.total(sums))
+}
+
+// killAgainAndAgain kills each instance of a milter that serves after a random time.
+func killAgainAndAgain(t *testing.T, u *unit, times int, random *rand.Rand) {
+	for number := 1; number <= times; number++ {
+		if err := u.Await(number); err != nil {
+			t.Error(err)
+			return
+		}
+		<-time.After(killSoonest + time.Duration(random.Int64N(int64(killLatest-killSoonest))))
+		if err := u.end(syscall.SIGKILL); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+	if err := u.Await(times + 1); err != nil {
+		t.Error(err)
+	}
+}
