@@ -53,25 +53,25 @@ func TestAttributesLimit(t *testing.T) {
 	}
 }
 
+// TestDefaultLimits has each default at one below, at, and above.
 func TestDefaultLimits(t *testing.T) {
-	exact := "log_id=" + strings.Repeat("x", ampdp.MaxReplyLine-len("log_id="))
-	for extra, want := range map[string]error{"": nil, "x": ampdp.ErrTooLarge} {
-		if _, err := read(ampdptest.Lines(exact+extra, "return_value=continue")); !errors.Is(err, want) {
-			t.Errorf("MaxReplyLine and %d: %v, want %v", len(extra), err, want)
-		}
-	}
-	attributes := strings.Repeat("exit_code=0\n", ampdp.MaxReplyAttributes-1) + "return_value=continue\n"
-	for extra, want := range map[string]error{"": nil, "a=\n": ampdp.ErrTooLarge} {
-		if _, err := read(attributes + extra + "\n"); !errors.Is(err, want) {
-			t.Errorf("MaxReplyAttributes and %d: %v, want %v", len(extra), err, want)
-		}
-	}
-	line := "exit_code=" + strings.Repeat("x", 1<<20-len("exit_code=\n")) + "\n"
-	raw := strings.Repeat(line, ampdp.MaxReplyBytes>>20-1) + "return_value=continue\nexit_code="
-	raw += strings.Repeat("x", ampdp.MaxReplyBytes-len(raw)-len("\n\n"))
-	for extra, want := range map[string]error{"": nil, "x": ampdp.ErrTooLarge} {
-		if _, err := read(raw + extra + "\n\n"); !errors.Is(err, want) {
-			t.Errorf("MaxReplyBytes and %d: %v, want %v", len(extra), err, want)
+	const end = "return_value=continue\n"
+	line := func(n int) string { return "log_id=" + strings.Repeat("x", n-len("log_id=")) + "\n" }
+	for name, tt := range map[string]struct {
+		limit int
+		reply func(n int) string // with n of what is limited
+	}{
+		"MaxReplyLine":       {ampdp.MaxReplyLine, func(n int) string { return line(n) + end + "\n" }},
+		"MaxReplyAttributes": {ampdp.MaxReplyAttributes, func(n int) string { return strings.Repeat("a=\n", n-1) + end + "\n" }},
+		"MaxReplyBytes": {ampdp.MaxReplyBytes, func(n int) string {
+			full := strings.Repeat("exit_code="+strings.Repeat("x", 1<<20-len("exit_code=\n"))+"\n", n>>20-1)
+			return full + line(n-len(full)-len(end)-len("\n\n")) + end + "\n"
+		}},
+	} {
+		for extra, want := range map[int]error{-1: nil, 0: nil, 1: ampdp.ErrTooLarge} {
+			if _, err := ampdp.ReadReply(strings.NewReader(tt.reply(tt.limit+extra)), ampdp.Limits{}); !errors.Is(err, want) {
+				t.Errorf("%s%+d: %v, want %v", name, extra, err, want)
+			}
 		}
 	}
 }
