@@ -126,6 +126,9 @@ func takePlace(cfg *config.Config, log *slog.Logger) (p *place, err error) {
 	if p.listener, err = daemon.Listen(listen); err != nil {
 		return nil, err
 	}
+	if p.listener.Warning != "" {
+		log.Warn(p.listener.Warning)
+	}
 	p.pidFile, err = writePIDFile(cfg, account, log)
 	if err == nil && account != nil {
 		err = daemon.DropPrivileges(account)
@@ -150,6 +153,9 @@ func writePIDFile(cfg *config.Config, account *daemon.Account, log *slog.Logger)
 	if err != nil && cfg.PIDFileOptional {
 		log.Warn("there is no pid file: init scripts will not find this process", "error", err)
 		return nil, nil
+	}
+	if err == nil && file.Warning != "" {
+		log.Warn(file.Warning)
 	}
 	return file, err
 }

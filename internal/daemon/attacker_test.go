@@ -32,22 +32,17 @@ type stranger struct {
 	output strings.Builder
 }
 
-// startStranger runs the test binary as another user, who may not be able to enter the
-// directory that it was built in.
+// startStranger runs the test binary as another user. He may not be able to enter the
+// directory that it was built in, so that he gets it as an open file.
 func startStranger(t *testing.T, variable, value string, uid, gid int) *stranger {
 	t.Helper()
-	program := filepath.Join(shortTempDir(t), "stranger")
-	binary, err := os.ReadFile("/proc/self/exe")
-	if err == nil {
-		err = os.WriteFile(program, binary, 0o755)
-	}
-	if err == nil {
-		err = os.Chmod(filepath.Dir(program), 0o755)
-	}
+	binary, err := os.Open("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &stranger{cmd: command(t, program)}
+	defer binary.Close()
+	s := &stranger{cmd: command(t, fmt.Sprintf("/proc/self/fd/%d", firstExtraFD))}
+	s.cmd.ExtraFiles = []*os.File{binary}
 	s.cmd.Env = append(s.cmd.Env, variable+"="+value)
 	s.cmd.Dir = "/"
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}

@@ -33,6 +33,9 @@ type placed struct {
 	name   string // the last component
 	path   string // absolute
 	option string
+
+	// warning is what is allowed about the directory but seldom meant, in one line.
+	warning string
 }
 
 // place opens the directory of path. account is who the process will be, or nil if it
@@ -76,7 +79,11 @@ func (p *placed) open(account *Account) error {
 	}
 	p.dir.file = os.NewFile(uintptr(fd), p.dir.path)
 	p.dir.actor = identityFor(&stat, fixed, account)
-	if stat.Mode&(unix.S_IWOTH|unix.S_ISVTX) == unix.S_IWOTH {
+	switch stat.Mode & (unix.S_IWOTH | unix.S_ISVTX) {
+	case unix.S_IWOTH | unix.S_ISVTX:
+		p.warning = fmt.Sprintf("directory %s is writable by everybody (mode %04o), who can take the place of %s whenever no instance runs: choose another path with %s",
+			p.dir.path, stat.Mode&permissionBits, p.name, p.option)
+	case unix.S_IWOTH:
 		p.dir.file.Close()
 		return failf(ExitConfiguration, "directory %s is writable by everybody (mode %04o), who could take the place of %s: chmod o-w it, or choose another path with %s",
 			p.dir.path, stat.Mode&permissionBits, p.name, p.option)

@@ -44,6 +44,11 @@ const (
 // still is its own.
 type Listener struct {
 	net.Listener
+
+	// Warning is for the operator: what is allowed about the socket's directory but
+	// seldom meant; empty if there is nothing.
+	Warning string
+
 	place *placed // nil for an inet socket
 	id    fileID
 

@@ -345,3 +345,22 @@ func TestLocked(t *testing.T) {
 	gone(t, filepath.Join(dir, "first"))
 	gone(t, filepath.Join(dir, "pid"))
 }
+
+// TestStickyDirectory: in a directory like /tmp we serve, and say what is wrong with it.
+func TestStickyDirectory(t *testing.T) {
+	for mode, warns := range map[uint32]bool{0o1777: true, 0o1775: false, 0o755: false, 0o2775: false} {
+		dir := shortTempDir(t)
+		if err := syscall.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		listener, pidFile := mustListen(t, localConfig(filepath.Join(dir, "s"))), mustWritePID(t, filepath.Join(dir, "pid"))
+		for name, warning := range map[string]string{"take the place of s ": listener.Warning, "take the place of pid ": pidFile.Warning} {
+			if (warning != "") != warns || warns && !strings.Contains(warning, name) || strings.Contains(warning, "\n") {
+				t.Errorf("mode %04o: %q", mode, warning)
+			}
+		}
+		if err := pidFile.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -68,7 +68,7 @@ func (p *placed) listen(cfg ListenConfig) (*Listener, error) {
 		p.unbind(node)
 		return nil, failf(ExitOS, "cannot listen on %s: %w", p.path, err)
 	}
-	return &Listener{Listener: listener, place: p, id: id}, nil
+	return &Listener{Listener: listener, Warning: p.warning, place: p, id: id}, nil
 }
 
 // claim takes the name for the socket fd, and returns an O_PATH descriptor of what

@@ -30,6 +30,10 @@ const (
 // that it is in use, for numbers are used again. Everybody may read the file, and so
 // lock it by flock(2) or for reading; to lock it for writing takes the right to write.
 type PIDFile struct {
+	// Warning is for the operator: what is allowed about the file's directory but seldom
+	// meant; empty if there is nothing.
+	Warning string
+
 	place *placed
 	file  *os.File
 	id    fileID
@@ -57,7 +61,7 @@ func WritePIDFile(path string, account *Account) (*PIDFile, error) {
 		p.dir.file.Close()
 		return nil, err
 	}
-	return &PIDFile{place: p, file: file, id: id}, nil
+	return &PIDFile{Warning: p.warning, place: p, file: file, id: id}, nil
 }
 
 func (p *placed) writePID() (file *os.File, id fileID, err error) {
