@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -189,8 +190,8 @@ func (d *daemon) stop() error {
 	if err := d.settle(0); err != nil {
 		return err
 	}
-	if strings.Contains(d.log.String(), "DATA RACE") || strings.Contains(d.log.String(), "panic") {
-		return fmt.Errorf("the program said:\n%s", d.log.String())
+	if err := checkLog(d.log.String()); err != nil {
+		return err
 	}
 	found, err := d.goroutines()
 	if err != nil {
@@ -201,6 +202,20 @@ func (d *daemon) stop() error {
 		return err
 	}
 	return found.moreThan(usual)
+}
+
+// logLine is how each line of the log looks: nobody outside can begin one.
+var logLine = regexp.MustCompile(`^\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d) (debug|info|warn|error) [^\x00-\x1f\x7f]+$`)
+
+// checkLog wants nothing but lines of the program's own log: no panic, no report of
+// the race detector, nothing that a peer has written.
+func checkLog(log string) error {
+	for line := range strings.Lines(log) {
+		if line = strings.TrimSuffix(line, "\n"); !logLine.MatchString(line) || strings.Contains(line, "panic") {
+			return fmt.Errorf("in the log stands %q", line)
+		}
+	}
+	return nil
 }
 
 // descriptors lists what the process has open. Who may not look gets an error.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"os"
+	"strings"
 
 	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
@@ -96,6 +98,15 @@ func play(m *miltertest.MTA, frames []frame) error {
 	return nil
 }
 
+// open connects and sends a whole message; the verdict is to be read.
+func (d *daemon) open(o miltertest.Offer) (*miltertest.MTA, error) {
+	m, err := d.dial()
+	if err != nil {
+		return nil, err
+	}
+	return m, play(m, dialogue(o, d.queueID()))
+}
+
 // takeAnswer takes the answer to a frame, if there is one and it is no verdict.
 func takeAnswer(m *miltertest.MTA, f frame) error {
 	if f.code() == 'O' {
@@ -130,6 +141,9 @@ func wantVerdict(m *miltertest.MTA, want string) error {
 // wantClosed wants the program to hang up without another word.
 func wantClosed(m *miltertest.MTA) error {
 	code, data, err := m.Receive()
+	for err == nil && code == 'p' { // progress: the machine is slow
+		code, data, err = m.Receive()
+	}
 	if err == nil {
 		return fmt.Errorf("got %q with %d bytes where the connection should end", code, len(data))
 	}
@@ -159,8 +173,7 @@ var (
 	good      = ampdptest.Raw(goodReply)
 )
 
-const (
-	goodVerdict = `delrcpt "<dan@example.net>"
+const goodVerdict = `delrcpt "<dan@example.net>"
 addrcpt "<eve@example.org>"
 chgheader 1 "X-Spam-Flag" ""
 chgheader 1 "Subject" " ***SPAM*** x"
@@ -170,14 +183,45 @@ chgheader 1 "X-Amavis-Milter-Unscanned" ""
 chgheader 1 "X-Virus-Scanned" " by amavis-milter"
 accept`
 
-	unavailableVerdict = "reply 451 4.3.0 Content scanner unavailable, try again later"
-)
+// storedMail is what a scanner finds in the mail file of a message of dialogue, behind
+// the Received field.
+const storedMail = "Subject: x\nX-Spam-Flag: YES\nX-Virus-Scanned: forged\nX-Amavis-Milter-Unscanned: forged\n\nfirst\nsecond\nthird\n"
+
+// goodIfWhole is good for a request in order about a mail file with all of the message
+// in it and nothing else; otherwise it rejects the message and says why.
+func goodIfWhole(c *ampdptest.Conn) {
+	request, err := c.ReadRequest()
+	if err != nil {
+		return
+	}
+	if err := checkRequest(request); err != nil {
+		ampdptest.Verdict("reject", "554", "5.0.0", err.Error())(c)
+		return
+	}
+	c.Unread(request)
+	good(c)
+}
+
+func checkRequest(r *ampdptest.Request) error {
+	if len(r.Complaints)+len(r.Invalid) > 0 {
+		return fmt.Errorf("request: %q, invalid %q", r.Complaints, r.Invalid)
+	}
+	mail, err := os.ReadFile(r.Get("mail_file"))
+	if err != nil {
+		return err
+	}
+	_, content, _ := strings.Cut(string(mail), "Subject:")
+	if !strings.HasPrefix(string(mail), "Received: ") || "Subject:"+content != storedMail {
+		return fmt.Errorf("the mail file holds %q", mail)
+	}
+	return nil
+}
 
 // check is what comes after each case: the next message passes as it should, over
 // this connection, which is closed then, or over a new one if it is nil; and nothing
 // is left.
 func (d *daemon) check(m *miltertest.MTA) error {
-	d.scanner.Handle(good)
+	d.scanner.Handle(goodIfWhole)
 	frames := message(miltertest.Sendmail817, d.queueID())
 	if m == nil {
 		var err error

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,47 +25,65 @@ type faultCase struct {
 	run func(d *daemon) (*miltertest.MTA, error)
 }
 
-// A group is a table of cases.
+// A group is cases for daemons with the same options. Groups of one name make one
+// table.
 type group struct {
 	name    string
+	variant string   // tells groups of one name apart; may be empty
 	options *options // of the daemons that play its cases; nil: each case has its own
 	workers int      // how many cases run at once; each worker has a daemon
 	cases   []faultCase
 }
 
+// groupsAtOnce is how many groups run at once: most of them wait now and then.
+const groupsAtOnce = 3
+
 // groups are all tables.
 func groups() []group {
-	return slices.Concat(scannerGroups())
+	return slices.Concat(signalGroups(), scannerGroups())
 }
 
-// TestFaults is the fault matrix. Its groups run one after the other, the cases of a
-// group on as many daemons at once as the group says.
+// TestFaults is the fault matrix. The cases of a group run on as many daemons at once
+// as the group says.
 func TestFaults(t *testing.T) {
 	began := time.Now()
-	var tables []*table
-	all := true
+	tables := newTables()
+	var filtered atomic.Bool // by -run
+	places := make(chan struct{}, groupsAtOnce)
+	var running sync.WaitGroup
 	for _, g := range groups() {
-		ran := false
-		t.Run(strings.ReplaceAll(g.name, " ", "-"), func(t *testing.T) {
-			ran = true
-			tables = append(tables, g.run(t))
+		places <- struct{}{}
+		running.Go(func() {
+			defer func() { <-places }()
+			ran := false
+			t.Run(dashed(g.name, g.variant), func(t *testing.T) {
+				ran = true
+				g.run(t, tables.of(g.name, g.cases))
+			})
+			if !ran {
+				filtered.Store(true)
+			}
 		})
-		all = all && ran
 	}
-	cases, failed := 0, 0
-	for _, table := range tables {
+	running.Wait()
+	for _, table := range tables.list {
 		t.Logf("%s", table)
-		cases, failed = cases+table.cases, failed+table.failed
 	}
-	t.Logf("fault matrix: %d tables, %d cases, %d failed, %.1f s", len(tables), cases, failed, time.Since(began).Seconds())
-	if all && cases < leastCases {
+	cases, failed := tables.count()
+	t.Logf("fault matrix: %d tables, %d cases, %d failed, %.1f s", len(tables.list), cases, failed, time.Since(began).Seconds())
+	if !filtered.Load() && cases < leastCases {
 		t.Errorf("only %d cases, want %d at least", cases, leastCases)
 	}
 }
 
+// dashed makes a name of what is not empty.
+func dashed(parts ...string) string {
+	parts = slices.DeleteFunc(slices.Clone(parts), func(s string) bool { return s == "" })
+	return strings.ReplaceAll(strings.Join(parts, "/"), " ", "-")
+}
+
 // run plays the cases of a group.
-func (g group) run(t *testing.T) *table {
-	table := newTable(g.name, g.cases)
+func (g group) run(t *testing.T, table *table) {
 	queue := make(chan faultCase)
 	var workers sync.WaitGroup
 	for range max(g.workers, 1) {
@@ -75,7 +94,6 @@ func (g group) run(t *testing.T) *table {
 	}
 	close(queue)
 	workers.Wait()
-	return table
 }
 
 // work plays cases on one daemon. A daemon on which a case failed is replaced: what
@@ -91,7 +109,7 @@ func (g group) work(t *testing.T, table *table, queue <-chan faultCase) {
 				continue
 			}
 		}
-		ok := t.Run(c.name(), func(t *testing.T) { c.play(t, d) })
+		ok := t.Run(dashed(c.point, c.fault, c.detail), func(t *testing.T) { c.play(t, d) })
 		table.count(c, ok)
 		if !ok && d != nil {
 			d.remove()
@@ -103,12 +121,6 @@ func (g group) work(t *testing.T, table *table, queue <-chan faultCase) {
 			t.Errorf("at the end of a daemon of this group: %v", err)
 		}
 	}
-}
-
-// name is the name of the case's subtest.
-func (c faultCase) name() string {
-	name := strings.TrimSuffix(c.point+"/"+c.fault+"/"+c.detail, "/")
-	return strings.ReplaceAll(name, " ", "-")
 }
 
 // play plays one case and looks what it has left.

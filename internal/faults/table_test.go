@@ -9,7 +9,40 @@ import (
 	"time"
 )
 
-// table counts the cases of one group: its rows are points, its columns faults.
+// columns is how many faults stand beside each other in a table.
+const columns = 9
+
+// tables are all tables, by name.
+type tables struct {
+	mu   sync.Mutex
+	list []*table // in the order of their first cases
+}
+
+func newTables() *tables { return &tables{} }
+
+// of returns the table of a name, with room for these cases.
+func (ts *tables) of(name string, cases []faultCase) *table {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	i := slices.IndexFunc(ts.list, func(t *table) bool { return t.name == name })
+	if i < 0 {
+		i = len(ts.list)
+		ts.list = append(ts.list, &table{name: name, cells: map[[2]string]*cell{}, began: time.Now()})
+	}
+	ts.list[i].add(cases)
+	return ts.list[i]
+}
+
+// count returns how many cases there were in all, and how many of them failed.
+func (ts *tables) count() (cases, failed int) {
+	for _, t := range ts.list {
+		cases, failed = cases+t.cases, failed+t.failed
+	}
+	return cases, failed
+}
+
+// table counts the cases of the groups of one name: its rows are points, its columns
+// faults.
 type table struct {
 	name string
 
@@ -23,8 +56,9 @@ type table struct {
 
 type cell struct{ cases, failed int }
 
-func newTable(name string, cases []faultCase) *table {
-	t := &table{name: name, cells: map[[2]string]*cell{}, began: time.Now()}
+func (t *table) add(cases []faultCase) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, c := range cases {
 		if !slices.Contains(t.points, c.point) {
 			t.points = append(t.points, c.point)
@@ -32,9 +66,10 @@ func newTable(name string, cases []faultCase) *table {
 		if !slices.Contains(t.faults, c.fault) {
 			t.faults = append(t.faults, c.fault)
 		}
-		t.cells[[2]string{c.point, c.fault}] = &cell{}
+		if key := [2]string{c.point, c.fault}; t.cells[key] == nil {
+			t.cells[key] = &cell{}
+		}
 	}
-	return t
 }
 
 // count notes the outcome of a case.
@@ -51,32 +86,39 @@ func (t *table) count(c faultCase, ok bool) {
 	t.took = time.Since(t.began)
 }
 
-// String prints the table: a cell holds the number of cases, and how many of them
-// failed if any did.
+// String prints the table in parts of so many columns, without the rows that are empty
+// there. A cell holds the number of cases, and how many of them failed if any did.
 func (t *table) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d cases, %d failed, %.1f s\n", t.name, t.cases, t.failed, t.took.Seconds())
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, fault := range t.faults {
-		fmt.Fprintf(w, "\t%s", fault)
-	}
-	fmt.Fprintln(w, "\t")
-	for _, point := range t.points {
-		fmt.Fprint(w, point)
-		for _, fault := range t.faults {
-			switch c := t.cells[[2]string{point, fault}]; {
-			case c == nil:
-				fmt.Fprint(w, "\t")
-			case c.failed > 0:
-				fmt.Fprintf(w, "\t%d, %d FAILED", c.cases, c.failed)
-			default:
-				fmt.Fprintf(w, "\t%d", c.cases)
+	for faults := range slices.Chunk(t.faults, columns) {
+		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+		fmt.Fprintf(w, "\t%s\t\n", strings.Join(faults, "\t"))
+		for _, point := range t.points {
+			if row, any := t.row(point, faults); any {
+				fmt.Fprintf(w, "%s\t%s\t\n", point, row)
 			}
 		}
-		fmt.Fprintln(w, "\t")
+		w.Flush()
 	}
-	w.Flush()
 	return b.String()
+}
+
+// row returns the cells of a point, and whether there is anything in them.
+func (t *table) row(point string, faults []string) (row string, any bool) {
+	cells := make([]string, len(faults))
+	for i, fault := range faults {
+		c := t.cells[[2]string{point, fault}]
+		if c == nil {
+			continue
+		}
+		any = true
+		cells[i] = fmt.Sprint(c.cases)
+		if c.failed > 0 {
+			cells[i] += fmt.Sprintf(", %d FAILED", c.failed)
+		}
+	}
+	return strings.Join(cells, "\t"), any
 }
