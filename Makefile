@@ -12,6 +12,7 @@ DESTDIR       ?=
 RUNTIME_DIR   ?= /var/amavis
 FUZZTIME      ?= 60s
 MTA           ?= sendmail
+MINUTES       ?= 10
 BENCH         ?= .
 
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -43,7 +44,7 @@ GOVULNCHECK    = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 SCRIPTS        = internal/e2e/scripts
 
-.PHONY: all build test unit race fuzz lint vuln e2e demo bench man install clean FORCE
+.PHONY: all build test unit race fuzz lint vuln e2e soak demo bench man install clean FORCE
 all: build
 
 # build: the program, bin/amavis-milter.
@@ -82,6 +83,12 @@ vuln:
 # where they cannot run; AMAVIS_MILTER_E2E=run skips what cannot.
 e2e:
 	AMAVIS_MILTER_E2E=$${AMAVIS_MILTER_E2E:-require} $(GO) test -count=1 -timeout 25m ./internal/e2e/...
+
+# soak: both mail servers under load for MINUTES while all around them breaks at
+# random; SEED=n repeats a run.
+soak:
+	AMAVIS_MILTER_E2E=require AMAVIS_MILTER_SOAK='$(MINUTES)' AMAVIS_MILTER_SOAK_SEED='$(SEED)' \
+		$(GO) test -count=1 -v -timeout 0 -run '^(TestSoak|TestKill)$$' ./internal/e2e
 
 # demo: the same for the eyes, with sendmail or MTA=postfix. It ends by itself and
 # leaves nothing behind but Debian's packages, unpacked below build/.
