@@ -211,3 +211,45 @@ func TestCloseFlush(t *testing.T) {
 		}
 	})
 }
+
+// TestReplyTextAround: the text of a reply is cut at its bound, between characters.
+func TestReplyTextAround(t *testing.T) {
+	for _, n := range []int{MaxReplyTextBytes - 1, MaxReplyTextBytes, MaxReplyTextBytes + 1} {
+		if got := len(MustSMTPReply(550, "5.7.1", strings.Repeat("x", n)).Text()); got != min(n, MaxReplyTextBytes) {
+			t.Errorf("%d bytes became %d", n, got)
+		}
+	}
+}
+
+// TestLastAnswers: a verdict that does not come keeps the end of the server no longer
+// than for a bounded time.
+func TestLastAnswers(t *testing.T) {
+	for _, pause := range []time.Duration{lastAnswers - time.Millisecond, lastAnswers + time.Millisecond} {
+		h := &testHandler{verdict: func(ctx context.Context) Verdict {
+			<-ctx.Done()
+			time.Sleep(pause) // fake time
+			return TempFail(replyFailure)
+		}}
+		synthetic(t, h, func(t *testing.T, b *bench, conn net.Conn) {
+			m, err := miltertest.New(conn, miltertest.Sendmail817)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Greet()
+			m.SendUpTo(plainMessage, "eom")
+			m.Send('E', nil)
+			synctest.Wait()
+			go m.Answer() // reads it
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			began := time.Now()
+			if err := b.Shutdown(ctx); err == nil {
+				t.Error("ended as if nothing had been cut off")
+			}
+			if took := time.Since(began); took != min(pause, lastAnswers) {
+				t.Errorf("a verdict %v late: the end took %v", pause, took)
+			}
+			time.Sleep(time.Second) // fake time; the handler returns
+		})
+	}
+}

@@ -81,3 +81,17 @@ func TestIDAround(t *testing.T) {
 		}
 	}
 }
+
+// TestSocketPathAround: the longest path of a local socket.
+func TestSocketPathAround(t *testing.T) {
+	dir := shortTempDir(t)
+	for _, n := range []int{maxSocketPath - 1, maxSocketPath, maxSocketPath + 1} {
+		listener, err := Listen(localConfig(filepath.Join(dir, strings.Repeat("x", n-len(dir)-1))))
+		if (err == nil) != (n <= maxSocketPath) {
+			t.Errorf("a path of %d bytes: %v", n, err)
+		}
+		if err == nil {
+			listener.Close()
+		}
+	}
+}
