@@ -21,15 +21,14 @@ type identity struct {
 // identityFor chooses whose rights are enough in a directory. fixed says that none
 // but root can change where its path leads to; account is who the process will be.
 func identityFor(dir *unix.Stat_t, fixed bool, account *Account) *identity {
-	const othersWrite = unix.S_IWGRP | unix.S_IWOTH
 	switch {
 	case account == nil || os.Geteuid() != 0:
 		return nil
-	case fixed && dir.Uid == 0 && dir.Mode&othersWrite == 0:
+	case fixed && onlyRootWrites(dir):
 		return nil // root's own, as /run is
 	case fixed && dir.Uid != 0 && int(dir.Uid) != account.UID:
-		return &identity{uid: int(dir.Uid), gid: int(dir.Gid)} // the MTA's, say
-	case fixed && dir.Uid == 0 && dir.Mode&unix.S_IWGRP != 0:
+		return &identity{uid: int(dir.Uid), gid: account.GID} // the MTA's, say
+	case fixed && dir.Uid == 0 && dir.Mode&unix.S_IWOTH == 0:
 		return &identity{account.UID, account.GID, append([]int{int(dir.Gid)}, account.Groups...)}
 	}
 	return &identity{account.UID, account.GID, account.Groups}

@@ -244,3 +244,19 @@ func checkMissingPermissions(t *testing.T, dir string) {
 		t.Errorf("the sticky directory holds %s", got)
 	}
 }
+
+// TestCapabilitiesAreLeft: who starts us so that root's capabilities outlive the change
+// of user is told so, and nothing serves.
+func TestCapabilitiesAreLeft(t *testing.T) {
+	needRoot(t)
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip("setpriv is missing (Debian package util-linux)")
+	}
+	dir := shortTempDir(t)
+	cmd := command(t, "setpriv", "--securebits", "+no_setuid_fixup", install(t, "amavis-milter"),
+		"-foreground", "-user", account, "-socket", filepath.Join(dir, "s"))
+	out, _ := cmd.CombinedOutput()
+	if code := cmd.ProcessState.ExitCode(); code != ExitOS || !strings.Contains(string(out), "capabilities of root are left") {
+		t.Errorf("exit code %d, %s", code, out)
+	}
+}

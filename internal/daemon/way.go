@@ -76,9 +76,15 @@ func step(at int, name string) (next int, target string, fixed bool, err error) 
 // isFixed reports whether none but root can put something else in the place of an
 // entry of a directory: nobody else may write there, or the sticky bit protects it.
 func isFixed(dir, entry *unix.Stat_t) bool {
-	closed := dir.Mode&(unix.S_IWGRP|unix.S_IWOTH) == 0
-	sticky := dir.Mode&unix.S_ISVTX != 0 && entry.Uid == 0
-	return dir.Uid == 0 && (closed || sticky)
+	sticky := dir.Uid == 0 && dir.Mode&unix.S_ISVTX != 0 && entry.Uid == 0
+	return sticky || onlyRootWrites(dir)
+}
+
+// onlyRootWrites reports whether none but root, and the group of that number, can write
+// to a directory.
+func onlyRootWrites(dir *unix.Stat_t) bool {
+	group := dir.Mode&unix.S_IWGRP != 0 && dir.Gid != 0
+	return dir.Uid == 0 && dir.Mode&unix.S_IWOTH == 0 && !group
 }
 
 func openPath(dir int, name string) (int, error) {
