@@ -256,7 +256,7 @@ func TestCapabilitiesAreLeft(t *testing.T) {
 	cmd := command(t, "setpriv", "--securebits", "+no_setuid_fixup", install(t, "amavis-milter"),
 		"-foreground", "-user", account, "-socket", filepath.Join(dir, "s"))
 	out, _ := cmd.CombinedOutput()
-	if code := cmd.ProcessState.ExitCode(); code != ExitOS || !strings.Contains(string(out), "capabilities of root are left") {
+	if code := cmd.ProcessState.ExitCode(); code != ExitOS || !strings.Contains(string(out), "the rights of root can be regained") {
 		t.Errorf("exit code %d, %s", code, out)
 	}
 }
