@@ -25,11 +25,15 @@ const (
 
 // machineGroups are what may become of the program's machine at each stage of a message.
 func machineGroups() []group {
-	return []group{
+	groups := []group{
 		{name: "work directory", workers: machineWorkers, cases: workDirCases()},
 		{name: "limits of the process", workers: machineWorkers, cases: limitCases()},
 		{name: "left by amavisd", workers: machineWorkers, cases: leftoverCases()},
 	}
+	if canMount() == nil { // TestDisksCanBeMounted tells
+		groups = append(groups, group{name: "disk", workers: machineWorkers, cases: diskCases()})
+	}
+	return groups
 }
 
 // machine is a daemon whose work directory holds nothing but the spool: what happens
@@ -37,10 +41,12 @@ func machineGroups() []group {
 type machine struct {
 	liveStage
 	work string
+	disk *disk // on which the work directory lies; nil if on no disk of its own
 }
 
-// newMachine starts a program, in this stage or before any, with more of a command line.
-func newMachine(s stage) (*machine, error) {
+// newMachine brings a program to a stage. With mount options the work directory is a
+// disk of its own, which only the program sees.
+func newMachine(s stage, mountOptions string) (*machine, error) {
 	d, err := newPlace(options{args: s.args, noSocket: s.noSocket})
 	if err != nil {
 		return nil, err
@@ -48,8 +54,13 @@ func newMachine(s stage) (*machine, error) {
 	l := &machine{liveStage: liveStage{stage: s, d: d, release: make(chan struct{})}, work: filepath.Join(d.dir, "work")}
 	d.args = append(d.args, "-w", l.work)
 	d.spool = filepath.Join(l.work, "milter")
-	if err = makeOurs(l.work); err == nil {
-		err = d.start()
+	if err = makeOurs(l.work); err == nil && mountOptions != "" {
+		if l.disk, err = mountDisk(l.work, mountOptions); err == nil {
+			d.spool = filepath.Join(l.disk.view, d.spool)
+		}
+	}
+	if err == nil {
+		err = l.disk.do(d.start)
 	}
 	if err == nil {
 		err = s.reach(&l.liveStage)
@@ -65,12 +76,18 @@ func newMachine(s stage) (*machine, error) {
 func (l *machine) remove() {
 	l.resume()
 	l.d.remove()
+	l.disk.end()
 }
 
 // machineCase is a case of a machine that is brought to a stage, and struck there.
 func machineCase(s stage, fault string, play func(l *machine) error) faultCase {
+	return diskCase(s, fault, "", play)
+}
+
+// diskCase is the same with a disk of its own.
+func diskCase(s stage, fault, mountOptions string, play func(l *machine) error) faultCase {
 	return faultCase{point: s.name, fault: fault, run: func(*daemon) (*miltertest.MTA, error) {
-		l, err := newMachine(s)
+		l, err := newMachine(s, mountOptions)
 		if err != nil {
 			return nil, err
 		}
@@ -101,6 +118,9 @@ func (l *machine) finishes(want ...string) error {
 // take some messages more.
 func (l *machine) recovers() error {
 	l.d.scanner.Handle(goodIfWhole)
+	if l.disk != nil {
+		l.d.scanner.Handle(good) // it cannot see what the program does
+	}
 	began, last, passed := time.Now(), time.Time{}, false
 	err := await("messages to pass and mail files to go", func() error {
 		if time.Since(last) >= leftPause {
@@ -126,7 +146,7 @@ func (l *machine) recovers() error {
 	if err != nil {
 		return err
 	}
-	err = filepath.WalkDir(l.d.dir, func(path string, e fs.DirEntry, err error) error {
+	err = filepath.WalkDir(filepath.Dir(filepath.Dir(l.d.spool)), func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Name() == "email.txt" {
 			err = fmt.Errorf("%s is left", path)
 		}
@@ -137,6 +157,10 @@ func (l *machine) recovers() error {
 	})
 	if err != nil {
 		return err
+	}
+	if l.disk != nil {
+		l.m.Conn.Close()
+		return l.d.stop()
 	}
 	if err := l.d.check(l.m); err != nil {
 		return err
