@@ -17,8 +17,13 @@
 // A message is a [Draft] while it is written and a [Message] once it is sealed.
 // Both can be removed at any time, any number of times, from any goroutine.
 //
+// What all messages together may take of the disk has two bounds, Options.MaxBytes and
+// Options.MinFree. A message that does not fit fails like one on a full disk, and what
+// there is of it is removed at once.
+//
 // Everything below WORKDIR is reached through directory descriptors and without
-// following a symbolic link; no path is looked up twice. Nothing that comes from
+// following a symbolic link; no path is looked up twice, but for a look once a second
+// whether milter/ is still in its place. Nothing that comes from
 // outside becomes part of a path unchecked. The package knows neither the milter
 // protocol nor AM.PDP.
 package spool
