@@ -184,7 +184,13 @@ func TestMinFreeBetweenLooks(t *testing.T) {
 
 // A page that a file has already is no reason to refuse its last bytes.
 func TestMinFreeWithinABlock(t *testing.T) {
-	f := freeSpace{min: 10 * page, statfs: newFakeDisk(10).statfs}
+	for _, free := range []uint64{10, 9, 0} {
+		withinABlock(t, &freeSpace{min: 10 * page, statfs: newFakeDisk(free).statfs})
+	}
+}
+
+func withinABlock(t *testing.T, f *freeSpace) {
+	t.Helper()
 	for _, tt := range []struct {
 		size, n int64
 		want    error
