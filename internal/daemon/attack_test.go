@@ -190,6 +190,8 @@ func snapshot(t *testing.T, dir string) string {
 func TestNeverWider(t *testing.T) {
 	needRoot(t)
 	const starts = 200
+	old := syscall.Umask(0) // which would hide what is too wide
+	t.Cleanup(func() { syscall.Umask(old) })
 	for name, account := range map[string]*Account{"root's directory": nil, "the user's directory": testUser()} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -346,6 +346,32 @@ func TestLocked(t *testing.T) {
 	gone(t, filepath.Join(dir, "pid"))
 }
 
+// TestStrangeLock: what is no lock file of ours is not waited for, nor believed.
+func TestStrangeLock(t *testing.T) {
+	needRoot(t)
+	for what, prepare := range map[string]func(path string) error{
+		"another's file":  func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o666), os.Chown(path, 54321, 0)) },
+		"a symbolic link": func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"a FIFO":          func(path string) error { return syscall.Mkfifo(path, 0o666) },
+		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		dir := shortTempDir(t)
+		lock := filepath.Join(dir, ".s.lock")
+		if err := prepare(lock); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		_, err := Listen(localConfig(filepath.Join(dir, "s")))
+		wantError(t, err, ExitCannotCreate, lock+" is not a lock file of ours: remove it")
+		if took := time.Since(begin); took > lockTimeout/2 {
+			t.Errorf("%s: it took %v", what, took)
+		}
+		if got := list(t, dir); got != ".s.lock" {
+			t.Errorf("%s: the directory holds %s", what, got)
+		}
+	}
+}
+
 // TestStickyDirectory: in a directory like /tmp we serve, and say what is wrong with it.
 func TestStickyDirectory(t *testing.T) {
 	for mode, warns := range map[uint32]bool{0o1777: true, 0o1775: false, 0o755: false, 0o2775: false} {
