@@ -46,6 +46,11 @@ func (p *placed) listen(cfg ListenConfig) (*Listener, error) {
 	// Until we listen connect(2) is refused, and whoever starts now would take ours for
 	// a dead socket.
 	unlock, err := p.lock(lockTimeout)
+	if ExitCode(err) == ExitNoPermission { // what is in the way says more, if there is anything
+		if _, reason := p.findDead(); reason != nil {
+			return nil, reason
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +79,7 @@ func (p *placed) listen(cfg ListenConfig) (*Listener, error) {
 // claim takes the name for the socket fd, and returns an O_PATH descriptor of what
 // it is bound to.
 func (p *placed) claim(fd int, mode fs.FileMode) (node int, err error) {
-	var old *unix.Stat_t
-	err = p.dir.actor.do(func() (err error) { old, err = p.findSocket(); return err })
-	if err == nil && old != nil {
-		err = p.refuseLive(old) // as root, who may ask any socket, and changes nothing by that
-	}
+	old, err := p.findDead()
 	if err != nil {
 		return -1, err
 	}
@@ -195,6 +196,16 @@ func (p *placed) explainChown(cfg ListenConfig, err error) error {
 		return failf(ExitNoPermission, "user %s cannot give socket %s to user %s: only root can, start as root with --user %[1]s", me, p.path, userName(cfg.OwnerUID))
 	}
 	return failf(ExitNoPermission, "user %s cannot give socket %s to group %s: make %[1]s a member (usermod -aG %[3]s %[1]s), or start as root with --user %[1]s", me, p.path, groupName(cfg.GroupGID))
+}
+
+// findDead returns the dead socket that has the name, or nil if nothing has; anything else
+// is an error.
+func (p *placed) findDead() (old *unix.Stat_t, err error) {
+	err = p.dir.actor.do(func() (err error) { old, err = p.findSocket(); return err })
+	if err == nil && old != nil {
+		err = p.refuseLive(old) // as root, who may ask any socket, and changes nothing by that
+	}
+	return old, err
 }
 
 // findSocket returns what has the name, which must be a socket, or nil if nothing has.

@@ -66,6 +66,11 @@ func WritePIDFile(path string, account *Account) (*PIDFile, error) {
 
 func (p *placed) writePID() (file *os.File, id fileID, err error) {
 	unlock, err := p.lock(lockTimeout)
+	if ExitCode(err) == ExitNoPermission { // what is in the way says more, if there is anything
+		if reason := p.dir.actor.do(p.checkOld); reason != nil {
+			return nil, fileID{}, reason
+		}
+	}
 	if err != nil {
 		return nil, fileID{}, err
 	}
