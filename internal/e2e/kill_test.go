@@ -81,7 +81,7 @@ func TestKill(t *testing.T) {
 	if swept < kills/10 {
 		t.Errorf("only %d mails were in the spool when their milter was killed: there was no load", swept)
 	}
-	t.Logf("kill: seed %d, %d KILLs in %v, %d restarts, each instance served; %d mails were in the spool when their milter was killed, all swept; %v",
+	t.Logf("kill: seed %d, %d KILLs in %v, %d restarts, each instance served; %d mails were in the spool when their milter was killed; %v",
 		seed, kills, took, starts-len(units), swept, ledger.total(sums))
 }
 

@@ -18,10 +18,10 @@ import (
 
 // How often and how long things break.
 const (
-	scannerRest  = 5 * time.Second  // mean time between two troubles of one scanner
+	scannerRest  = 8 * time.Second  // mean time between two troubles of one scanner
 	scannerAway  = 3 * time.Second  // the longest, between its end and its start
 	scannerPause = 24 * time.Second // the longest that it does nothing, in a run of minutes; longer than soakScanTime
-	networkRest  = 3 * time.Second  // mean time between two troubles of one network
+	networkRest  = 4 * time.Second  // mean time between two troubles of one network
 	networkBad   = 2 * time.Second  // the longest trouble of a network
 	longestStall = 4 * time.Second  // of a connection
 	longestDelay = 100 * time.Millisecond

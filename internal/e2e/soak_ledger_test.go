@@ -118,11 +118,19 @@ func (l *ledger) settle(t *testing.T) map[*lab.MTA]totals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sums := map[*lab.MTA]totals{}
+	for _, mta := range lab.MTAs() {
+		sums[mta] = totals{}
+	}
 	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
 		a := l.accounts[id]
 		sum := sums[a.mta]
 		l.balance(id, a, &sum)
 		sums[a.mta] = sum
+	}
+	for mta, sum := range sums {
+		if sum.delivered == 0 {
+			t.Errorf("nothing was delivered by %s: there was nothing to lose", mta.Name)
+		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(l.faults)) {
 		for i, text := range l.faults[kind] {
