@@ -31,6 +31,10 @@ type leftover struct {
 }
 
 func leftovers() []leftover {
+	closed := os.FileMode(0)
+	if os.Geteuid() != 0 {
+		closed = 0o300 // the amavisd of this test has to read the mail
+	}
 	return []leftover{
 		{"many files", true, func(dir, _ string) error {
 			err := os.Mkdir(dir+"/parts", 0o750)
@@ -57,7 +61,7 @@ func leftovers() []leftover {
 			return errors.Join(unix.Mkfifo(dir+"/fifo", 0o600), os.Link(dir+"/email.txt", dir+"/hard"),
 				os.WriteFile(dir+"/sticky", nil, 0o4755|os.ModeSetuid), os.Mkdir(dir+"/...", 0o750), os.Mkdir(dir+"/a\nb\xff", 0o750))
 		}},
-		{"its own directory closed", true, func(dir, _ string) error { return os.Chmod(dir, 0) }},
+		{"its own directory closed", true, func(dir, _ string) error { return os.Chmod(dir, closed) }},
 		{"root's empty directory", false, func(dir, _ string) error { return os.Mkdir(dir+"/parts", 0o700) }},
 	}
 }

@@ -14,13 +14,15 @@ import (
 )
 
 const (
-	// drainTime is how long messages after DATA may take to finish after TERM or INT,
-	// and endTime how long the program then may: init scripts kill it after 10 s.
-	drainTime, endTime = 8 * time.Second, 10 * time.Second
+	// drainTime is how long messages after DATA may take to finish after TERM or INT.
+	drainTime = 8 * time.Second
 
-	// soon is how long what happens at once may take on a busy machine, well below
-	// drainTime.
-	soon = 5 * time.Second
+	// endTime is when the program has ended then: init scripts kill it after 10 s, and
+	// the machine may be busy.
+	endTime = 11 * time.Second
+
+	// soon is how long what happens at once may take on a busy machine.
+	soon = drainTime - time.Second
 
 	// signalWorkers is how many cases run at once: most of them wait.
 	signalWorkers = 32
