@@ -171,7 +171,10 @@ func (l *ledger) balance(id string, a *account, sum *totals) {
 		if n < least {
 			l.fault("lost", "%s (%s) was accepted, and delivered to %s %d times", id, a.kind.name, recipient, n)
 		}
-		if n > most {
+		switch {
+		case n > most && most == 0:
+			l.fault("wrong", "%s (%s) was delivered to %s, %d times", id, a.kind.name, recipient, n)
+		case n > most:
 			l.fault("duplicated", "%s (%s) was delivered to %s %d times; of its attempts %d were accepted, %d have an unknown end",
 				id, a.kind.name, recipient, n, a.accepted, a.unknown)
 		}
