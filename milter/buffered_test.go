@@ -167,20 +167,3 @@ func TestEnvelopes(t *testing.T) {
 		}
 	})
 }
-
-// TestOnceAMinute: the first case is told, later ones with their number.
-func TestOnceAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var o onceAMinute
-		for i, tt := range []struct {
-			pause time.Duration
-			cases int
-			tell  bool
-		}{{0, 1, true}, {0, 0, false}, {limitLogPause - 1, 0, false}, {1, 3, true}, {limitLogPause, 1, true}} {
-			time.Sleep(tt.pause) // fake time
-			if cases, tell := o.now(); cases != tt.cases || tell != tt.tell {
-				t.Errorf("case %d: %d, %v", i, cases, tell)
-			}
-		}
-	})
-}

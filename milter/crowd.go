@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/amavis-milter/amavis-milter/internal/minutely"
 )
 
 // crowd is everybody who is connected, and what they hold together. Whoever comes
@@ -29,7 +31,7 @@ type crowd struct {
 	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes
 	envelopes atomic.Int64 // bytes in paths of messages
 
-	logSessions, logAddress, logAway, logRoom, logBuffers, logEnvelopes onceAMinute
+	logSessions, logAddress, logAway, logRoom, logBuffers, logEnvelopes minutely.Cases
 }
 
 func newCrowd(log *slog.Logger) *crowd {
@@ -69,7 +71,7 @@ func (c *crowd) track(g *guard) standing {
 		g.standing = refusing
 		c.refusing++
 	default:
-		if n, tell := c.logAway.now(); tell {
+		if n, tell := c.logAway.Next(); tell {
 			c.log.Warn("connections beyond the limit are closed without an answer", "limit", "connections that are refused", "most", maxRefusing, "cases", n)
 		}
 		return outside
@@ -83,13 +85,13 @@ func (c *crowd) track(g *guard) standing {
 func (c *crowd) hasRoom(from netip.Prefix) bool {
 	if most := c.limits.SessionsPerAddress; most > 0 && from.IsValid() && c.perAddress[from] >= most &&
 		!c.evict(func(g *guard) bool { return g.address == from }) {
-		if n, tell := c.logAddress.now(); tell {
+		if n, tell := c.logAddress.Next(); tell {
 			c.log.Warn("too many connections from one address: further ones are refused", "limit", "sessions per address", "most", most, "address", from.Addr(), "cases", n)
 		}
 		return false
 	}
 	if most := c.limits.Sessions; most > 0 && c.sessions >= most && !c.evict(func(*guard) bool { return true }) {
-		if n, tell := c.logSessions.now(); tell {
+		if n, tell := c.logSessions.Next(); tell {
 			c.log.Warn("too many connections: further ones are refused", "limit", "sessions", "most", most, "cases", n)
 		}
 		return false
@@ -115,7 +117,7 @@ func (c *crowd) evict(helps func(*guard) bool) bool {
 		c.searched = time.Now()
 		return false
 	}
-	if n, tell := c.logRoom.now(); tell {
+	if n, tell := c.logRoom.Next(); tell {
 		c.log.Warn("connections that owed us the rest of a frame were closed to make room for others", "owed_for", owedGrace, "closed", found, "cases", n)
 	}
 	return true
@@ -180,7 +182,7 @@ func (c *crowd) isShort() bool { return c.buffered.Load() > maxBufferedBytes/2 }
 
 // wantRoom closes connections that hold read buffers and owe us bytes.
 func (c *crowd) wantRoom() {
-	if n, tell := c.logBuffers.now(); tell {
+	if n, tell := c.logBuffers.Next(); tell {
 		c.log.Warn("no room for a larger frame: its connection waits for others to finish theirs", "limit", "buffered bytes", "most", maxBufferedBytes, "cases", n)
 	}
 	c.mu.Lock()
@@ -194,7 +196,7 @@ func (c *crowd) charge(n int) bool {
 	if c.envelopes.Add(int64(n)) <= maxEnvelopesBytes || n <= 0 {
 		return true
 	}
-	if n, tell := c.logEnvelopes.now(); tell {
+	if n, tell := c.logEnvelopes.Next(); tell {
 		c.log.Warn("no room for further recipients: messages are tempfailed", "limit", "paths of all messages, bytes", "most", maxEnvelopesBytes, "cases", n)
 	}
 	return false

@@ -63,7 +63,7 @@ func (s *session) logRefusal() {
 
 // warnDisorder tells of frames that are no message.
 func (s *session) warnDisorder(what string) {
-	if n, tell := s.srv.warnOrder.now(); tell {
+	if n, tell := s.srv.warnOrder.Next(); tell {
 		s.log.Warn("what the MTA sent is no message, and tempfailed", "error", what, "cases", n)
 	}
 }

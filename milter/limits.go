@@ -1,9 +1,6 @@
 package milter
 
-import (
-	"sync"
-	"time"
-)
+import "time"
 
 // Limits bounds how many connections there may be. 0 means no limit.
 type Limits struct {
@@ -42,29 +39,3 @@ const (
 	// searchPause is the time between two searches for such connections.
 	searchPause = 50 * time.Millisecond
 )
-
-// limitLogPause is the time between two log lines about the same limit.
-const limitLogPause = time.Minute
-
-// onceAMinute keeps a peer from filling the log: of the cases of one kind one a
-// minute is told, with the number of those since.
-type onceAMinute struct {
-	mu    sync.Mutex
-	told  time.Time
-	cases int
-}
-
-// now counts a case. It reports whether to tell, and of how many.
-func (o *onceAMinute) now() (cases int, tell bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.cases++
-	// By the monotonic clock: a step of the other one is not to silence us.
-	now := time.Now()
-	if !o.told.IsZero() && now.Sub(o.told) < limitLogPause {
-		return 0, false
-	}
-	cases = o.cases
-	o.told, o.cases = now, 0
-	return cases, true
-}

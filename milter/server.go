@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/amavis-milter/amavis-milter/internal/minutely"
 	gomilter "github.com/d--j/go-milter"
 )
 
@@ -58,9 +59,9 @@ type Server struct {
 	*crowd
 	listener net.Listener // guarded by crowd.mu
 
-	warnMissing onceAMinute
-	warnFrame   onceAMinute
-	warnOrder   onceAMinute
+	warnMissing minutely.Cases
+	warnFrame   minutely.Cases
+	warnOrder   minutely.Cases
 }
 
 // NewServer makes a server that gives the messages of its connections to handler.
@@ -93,7 +94,7 @@ func (srv *Server) Serve(ln net.Listener) error {
 		return ln.Close()
 	}
 	var pause time.Duration
-	var warn onceAMinute
+	var warn minutely.Cases
 	for {
 		conn, err := ln.Accept()
 		switch {
@@ -106,7 +107,7 @@ func (srv *Server) Serve(ln net.Listener) error {
 			return fmt.Errorf("accepting connections: %w", err)
 		default:
 			pause = min(max(2*pause, minAcceptPause), maxAcceptPause)
-			if n, tell := warn.now(); tell {
+			if n, tell := warn.Next(); tell {
 				srv.log.Error("cannot accept a connection, trying again; if descriptors are short, raise the limit on open files", "error", err, "cases", n)
 			}
 			srv.rest(pause)
@@ -135,7 +136,7 @@ func (srv *Server) serveConn(conn net.Conn) {
 	}()
 	g := newGuard(conn, srv.times)
 	g.refused = func(err error) {
-		if n, tell := srv.warnFrame.now(); tell {
+		if n, tell := srv.warnFrame.Next(); tell {
 			log.Warn("closing a connection that does not speak the milter protocol", "error", err, "cases", n)
 		}
 	}
@@ -165,7 +166,7 @@ func (srv *Server) serveConn(conn net.Conn) {
 		return
 	}
 	if missing := missingActions(o); missing != nil {
-		if n, tell := srv.warnMissing.now(); tell {
+		if n, tell := srv.warnMissing.Next(); tell {
 			log.Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing, "cases", n)
 		}
 	}

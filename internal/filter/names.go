@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"time"
+
+	"github.com/amavis-milter/amavis-milter/internal/minutely"
 )
 
 const (
@@ -21,9 +22,6 @@ const (
 	// nameCost is what one name takes beside its own bytes, which are held twice (as
 	// spelled and in lower case): measured for 30 to 10,000 names in a map.
 	nameCost = 80
-
-	// namesLogPause is the time between two lines about refused messages.
-	namesLogPause = time.Minute
 )
 
 // errNamesInAll says that maxNamesInAll is reached. A full spool is answered alike:
@@ -35,32 +33,33 @@ var errNamesInAll = fmt.Errorf("%w: the headers of all messages together hold mo
 type namesInAll struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
-	held    int64
-	told    time.Time // the last line; zero for none
-	refused int       // messages since then
+	refused minutely.Cases // messages
+
+	mu   sync.Mutex
+	held int64
 }
 
 // take counts n bytes more, or refuses a message for them.
 func (a *namesInAll) take(n int64) bool {
-	a.mu.Lock()
-	if a.held+n <= maxNamesInAll {
-		a.held += n
-		a.mu.Unlock()
+	if a.has(n) {
 		return true
 	}
-	a.refused++
-	refused := a.refused
-	tell := a.told.IsZero() || time.Since(a.told) >= namesLogPause
-	if tell {
-		a.refused, a.told = 0, time.Now()
-	}
-	a.mu.Unlock()
-	if tell {
+	if refused, tell := a.refused.Next(); tell {
 		a.log.Warn("messages are refused: the names of header fields of all messages together would take too much memory; somebody sends headers that no mail has",
 			"limit", maxNamesInAll, "messages", refused)
 	}
 	return false
+}
+
+// has counts n bytes more if there is room for them.
+func (a *namesInAll) has(n int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.held+n > maxNamesInAll {
+		return false
+	}
+	a.held += n
+	return true
 }
 
 // give takes n bytes off again.

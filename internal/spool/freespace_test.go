@@ -121,7 +121,7 @@ func TestMinFreeLooks(t *testing.T) {
 		time.Sleep(lookAge - 1)
 		messages()
 		looks("100 messages soon after", 0)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond) // fake time
 		messages()
 		looks("100 messages when it is time", 1)
 		d := create(t, s, "Q")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/amavis-milter/amavis-milter/internal/minutely"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,7 +14,7 @@ type limits struct {
 	space freeSpace
 	log   *slog.Logger
 
-	maxBytesLog, minFreeLog, blindLog minutely
+	maxBytesLog, minFreeLog, blindLog minutely.Cases
 }
 
 func newLimits(log *slog.Logger) *limits {
@@ -62,7 +63,7 @@ func (l *limits) takeFile(h *home, size, n int64) (taken int64, err error) {
 func (l *limits) takeSpace(h *home, size, n int64) (int64, error) {
 	taken, err, doubt := l.space.take(h.dir, size, n)
 	if doubt != nil {
-		if n, ok := l.blindLog.next(); ok {
+		if n, ok := l.blindLog.Next(); ok {
 			l.log.Warn("spool: the file system does not say how much is free; mail is taken all the same", "dir", h.path, "error", doubt, "cases", n)
 		}
 	}
@@ -74,14 +75,14 @@ func (l *limits) takeSpace(h *home, size, n int64) (int64, error) {
 
 // refused tells that a message could not be stored because of a limit, once a
 // minute, and returns err.
-func (l *limits) refused(h *home, err error, log *minutely) error {
-	if n, ok := log.next(); ok {
+func (l *limits) refused(h *home, err error, log *minutely.Cases) error {
+	if n, ok := log.Next(); ok {
 		l.tell(h, log, n)
 	}
 	return err
 }
 
-func (l *limits) tell(h *home, log *minutely, messages int) {
+func (l *limits) tell(h *home, log *minutely.Cases, messages int) {
 	if log == &l.maxBytesLog {
 		l.log.Warn("spool: messages cannot be stored: the mail files would hold more than --max-spool lets them; raise it, or see why mail stays so long",
 			"dir", h.path, "bytes", l.bytes.held.Load(), "max_spool", l.bytes.limit, "messages", messages)
@@ -97,8 +98,8 @@ func (l *limits) tell(h *home, log *minutely, messages int) {
 
 // close tells of the messages that no line has told of yet.
 func (l *limits) close(h *home) {
-	for _, log := range []*minutely{&l.maxBytesLog, &l.minFreeLog} {
-		if n := log.rest(); n > 0 {
+	for _, log := range []*minutely.Cases{&l.maxBytesLog, &l.minFreeLog} {
+		if n := log.Rest(); n > 0 {
 			l.tell(h, log, n)
 		}
 	}

@@ -6,37 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-func TestMinutely(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var m minutely
-		want := func(wantCases int, wantOK bool) {
-			t.Helper()
-			if cases, ok := m.next(); cases != wantCases || ok != wantOK {
-				t.Errorf("%d, %v; want %d, %v", cases, ok, wantCases, wantOK)
-			}
-		}
-		want(1, true)
-		want(0, false)
-		time.Sleep(linePause - 1)
-		want(0, false)
-		time.Sleep(1)
-		want(3, true)
-		if n := m.rest(); n != 0 {
-			t.Errorf("rest: %d", n)
-		}
-		want(0, false)
-		if n := m.rest(); n != 1 {
-			t.Errorf("rest: %d", n)
-		}
-		if n := m.rest(); n != 0 {
-			t.Errorf("rest: %d", n)
-		}
-		time.Sleep(10 * linePause)
-		want(1, true)
-	})
-}
+	"github.com/amavis-milter/amavis-milter/internal/minutely"
+)
 
 // Every message that was refused is in one line of the log, each limit has lines of
 // its own, and the last one comes with the end.
@@ -89,7 +61,7 @@ func TestLimitsAreLogged(t *testing.T) {
 		time.Sleep(lookAge)
 		refuse(5, 6*page)
 		want(fmt.Sprintf("level=WARN --min-free min_free=%d free=%d messages=1 dir=%s", 10*page, 15*page, s.home.path))
-		time.Sleep(linePause)
+		time.Sleep(minutely.Pause)
 		refuse(2, 6*page)
 		s.limits.bytes.limit = 2
 		refuse(1, 3)
