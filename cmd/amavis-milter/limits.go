@@ -26,7 +26,8 @@ const (
 // milterTimes returns the bounds on waiting for the MTA.
 func milterTimes(cfg *config.Config) milter.Times {
 	times := milter.DefaultTimes()
-	times.Idle = cfg.Timeout
+	// An MTA may be silent no longer inside of a frame than between two of them.
+	times.Idle, times.Frame, times.Negotiate = cfg.Timeout, min(times.Frame, cfg.Timeout), min(times.Negotiate, cfg.Timeout)
 	times.Session = max(times.Session, idleFactor*cfg.Timeout)
 	times.Verdict = cfg.Deadline + verdictGrace
 	return times

@@ -183,6 +183,15 @@ chgheader 1 "X-Amavis-Milter-Unscanned" ""
 chgheader 1 "X-Virus-Scanned" " by amavis-milter"
 accept`
 
+// goodFor is goodVerdict in the words of a connection: the MTA or the milter adds the
+// space behind the colon of a header field.
+func goodFor(m *miltertest.MTA) string {
+	if m.Protocol&miltertest.HdrLeadSpc != 0 {
+		return goodVerdict
+	}
+	return strings.ReplaceAll(goodVerdict, `" " `, `" "`)
+}
+
 // storedMail is what a scanner finds in the mail file of a message of dialogue, behind
 // the Received field.
 const storedMail = "Subject: x\nX-Spam-Flag: YES\nX-Virus-Scanned: forged\nX-Amavis-Milter-Unscanned: forged\n\nfirst\nsecond\nthird\n"
@@ -222,8 +231,10 @@ func checkRequest(r *ampdptest.Request) error {
 // is left.
 func (d *daemon) check(m *miltertest.MTA) error {
 	d.scanner.Handle(goodIfWhole)
-	frames := message(miltertest.Sendmail817, d.queueID())
-	if m == nil {
+	var frames []frame
+	if m != nil {
+		frames = message(miltertest.Offer{Version: m.Version, Protocol: m.Protocol}, d.queueID())
+	} else {
 		var err error
 		if m, err = d.dial(); err != nil {
 			return fmt.Errorf("the next connection: %w", err)
@@ -234,7 +245,7 @@ func (d *daemon) check(m *miltertest.MTA) error {
 	if err := play(m, frames); err != nil {
 		return fmt.Errorf("the next message: %w", err)
 	}
-	if err := wantVerdict(m, goodVerdict); err != nil {
+	if err := wantVerdict(m, goodFor(m)); err != nil {
 		return fmt.Errorf("the next message: %w", err)
 	}
 	if err := m.Quit(); err != nil {
