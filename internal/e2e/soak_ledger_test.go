@@ -117,16 +117,7 @@ func (l *ledger) settle(t *testing.T) map[*lab.MTA]totals {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	sums := map[*lab.MTA]totals{}
-	for _, mta := range lab.MTAs() {
-		sums[mta] = totals{}
-	}
-	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
-		a := l.accounts[id]
-		sum := sums[a.mta]
-		l.balance(id, a, &sum)
-		sums[a.mta] = sum
-	}
+	sums := l.sums()
 	for mta, sum := range sums {
 		if sum.delivered == 0 {
 			t.Errorf("nothing was delivered by %s: there was nothing to lose", mta.Name)
@@ -140,6 +131,21 @@ func (l *ledger) settle(t *testing.T) map[*lab.MTA]totals {
 			}
 			t.Errorf("%s: %s", kind, text)
 		}
+	}
+	return sums
+}
+
+// sums balances all accounts. The caller holds the lock.
+func (l *ledger) sums() map[*lab.MTA]totals {
+	sums := map[*lab.MTA]totals{}
+	for _, mta := range lab.MTAs() {
+		sums[mta] = totals{}
+	}
+	for _, id := range slices.Sorted(maps.Keys(l.accounts)) {
+		a := l.accounts[id]
+		sum := sums[a.mta]
+		l.balance(id, a, &sum)
+		sums[a.mta] = sum
 	}
 	return sums
 }

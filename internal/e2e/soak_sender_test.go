@@ -28,7 +28,8 @@ type senders struct {
 	wg     sync.WaitGroup
 	gate   sync.RWMutex // held by each attempt; who has it whole has silence
 	next   map[*lab.MTA]*atomic.Int64
-	hangUp bool // some clients hang up
+	ended  map[*lab.MTA]*atomic.Int64 // mails that have been accepted or rejected
+	hangUp bool                       // some clients hang up
 	strain strain
 }
 
@@ -38,11 +39,11 @@ type strain struct{ inMail, atEnd atomic.Int64 }
 // startSenders begins to send with so many clients for each MTA.
 func startSenders(l *ledger, clients int, hangUp bool) *senders {
 	s := &senders{
-		ledger: l, hangUp: hangUp, next: map[*lab.MTA]*atomic.Int64{},
+		ledger: l, hangUp: hangUp, next: map[*lab.MTA]*atomic.Int64{}, ended: map[*lab.MTA]*atomic.Int64{},
 		quit: make(chan struct{}), giveUp: make(chan struct{}),
 	}
 	for i, mta := range lab.MTAs() {
-		s.next[mta] = new(atomic.Int64)
+		s.next[mta], s.ended[mta] = new(atomic.Int64), new(atomic.Int64)
 		for client := range clients {
 			random := rand.New(rand.NewPCG(l.plan.seed, uint64(1000*(i+1)+client)))
 			s.wg.Go(func() { s.send(mta, random) })
@@ -69,6 +70,7 @@ func (s *senders) send(mta *lab.MTA, random *rand.Rand) {
 				return
 			}
 		}
+		s.ended[mta].Add(1)
 	}
 }
 
