@@ -21,7 +21,7 @@ const (
 
 // How TestSoak goes.
 const (
-	shortSoak    = 20 * time.Second
+	shortSoak    = 16 * time.Second
 	soakClients  = 4                // SMTP clients of each MTA
 	soakLargest  = 2 << 20          // bytes, about, of a mail
 	soakRetry    = "3s"             // --retry-time
