@@ -26,7 +26,11 @@ type crowd struct {
 	sessions   int           // of conns, those within the limits
 	refusing   int           // of conns, those that are told of the limits
 	perAddress map[netip.Prefix]int
-	searched   time.Time // the last search for room that found none
+
+	// The last searches for room that found none: within the limit of an address, in all
+	// (the zero Prefix), and in buffers.
+	searched        map[netip.Prefix]time.Time
+	searchedBuffers time.Time
 
 	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes
 	envelopes atomic.Int64 // bytes in paths of messages
@@ -39,6 +43,7 @@ func newCrowd(log *slog.Logger) *crowd {
 		log: log, began: time.Now(),
 		conns: make(map[*guard]struct{}), empty: make(chan struct{}),
 		perAddress: make(map[netip.Prefix]int),
+		searched:   make(map[netip.Prefix]time.Time),
 	}
 }
 
@@ -84,13 +89,13 @@ func (c *crowd) track(g *guard) standing {
 // after making room if they do not; c.mu is held.
 func (c *crowd) hasRoom(from netip.Prefix) bool {
 	if most := c.limits.SessionsPerAddress; most > 0 && from.IsValid() && c.perAddress[from] >= most &&
-		!c.evict(func(g *guard) bool { return g.address == from }) {
+		!c.makeRoom(from, func(g *guard) bool { return g.address == from }) {
 		if n, tell := c.logAddress.Next(); tell {
 			c.log.Warn("too many connections from one address: further ones are refused", "limit", "sessions per address", "most", most, "address", from.Addr(), "cases", n)
 		}
 		return false
 	}
-	if most := c.limits.Sessions; most > 0 && c.sessions >= most && !c.evict(func(*guard) bool { return true }) {
+	if most := c.limits.Sessions; most > 0 && c.sessions >= most && !c.makeRoom(netip.Prefix{}, func(*guard) bool { return true }) {
 		if n, tell := c.logSessions.Next(); tell {
 			c.log.Warn("too many connections: further ones are refused", "limit", "sessions", "most", most, "cases", n)
 		}
@@ -99,26 +104,43 @@ func (c *crowd) hasRoom(from netip.Prefix) bool {
 	return true
 }
 
-// evict closes the connections that have owed us bytes for too long, of those that
-// would help, and reports whether there was one; c.mu is held.
-func (c *crowd) evict(helps func(*guard) bool) bool {
-	if time.Since(c.searched) < searchPause {
+// makeRoom has evict look for room within the limit of an address, or in all. Where a
+// search finds none, the next one there has to wait; elsewhere it does not, or who holds
+// one limit full would keep room from being made at the others.
+func (c *crowd) makeRoom(where netip.Prefix, helps func(*guard) bool) bool {
+	if time.Since(c.searched[where]) < searchPause {
 		return false
 	}
-	found := 0
+	if c.evict(helps) {
+		return true
+	}
+	c.searched[where] = time.Now()
+	return false
+}
+
+// evict closes connections that have owed us bytes for too long, a few of those that
+// would help, and reports whether there was one; c.mu is held.
+func (c *crowd) evict(helps func(*guard) bool) bool {
+	var evicted []*guard
 	for g := range c.conns {
 		if g.standing == within && g.owes(owedGrace) && helps(g) {
 			c.leave(g)
-			_ = g.shut()
-			found++
+			if evicted = append(evicted, g); len(evicted) == maxEvicted {
+				break
+			}
 		}
 	}
-	if found == 0 {
-		c.searched = time.Now()
+	if len(evicted) == 0 {
 		return false
 	}
+	// To close one waits until its reader has noticed: not with all others waiting.
+	go func() {
+		for _, g := range evicted {
+			_ = g.shut()
+		}
+	}()
 	if n, tell := c.logRoom.Next(); tell {
-		c.log.Warn("connections that owed us the rest of a frame were closed to make room for others", "owed_for", owedGrace, "closed", found, "cases", n)
+		c.log.Warn("connections that owed us the rest of a frame were closed to make room for others", "owed_for", owedGrace, "closed", len(evicted), "cases", n)
 	}
 	return true
 }
@@ -128,8 +150,12 @@ func (c *crowd) leave(g *guard) {
 	switch g.standing {
 	case within:
 		c.sessions--
+		if !g.address.IsValid() {
+			break
+		}
 		if c.perAddress[g.address]--; c.perAddress[g.address] <= 0 {
 			delete(c.perAddress, g.address)
+			delete(c.searched, g.address)
 		}
 	case refusing:
 		c.refusing--
@@ -187,7 +213,9 @@ func (c *crowd) wantRoom() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.evict(func(g *guard) bool { return g.reserved.Load() > 0 })
+	if time.Since(c.searchedBuffers) >= searchPause && !c.evict(func(g *guard) bool { return g.reserved.Load() > 0 }) {
+		c.searchedBuffers = time.Now()
+	}
 }
 
 // charge counts bytes of a message's paths, fewer if n is negative, and reports

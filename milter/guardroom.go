@@ -37,21 +37,15 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 	defer g.owing()
 	poll := time.NewTicker(bufferPoll)
 	defer poll.Stop()
-	late := time.NewTimer(g.times.Frame)
-	defer late.Stop()
-	for {
+	for late := time.Now().Add(g.times.Frame); ; {
 		g.crowd.wantRoom()
-		select {
-		case <-poll.C:
-		case <-late.C:
-			return errNoRoom
-		}
+		<-poll.C
 		if g.crowd.reserve(bytes) {
 			// What came meanwhile is not late.
 			g.setReadDeadline(g.times.Frame)
 			return nil
 		}
-		if g.isShut() {
+		if g.isShut() || !time.Now().Before(late) {
 			return errNoRoom
 		}
 	}

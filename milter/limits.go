@@ -23,7 +23,7 @@ const (
 	// maxBufferedBytes bounds the read buffers of all connections, as far as they have
 	// grown beyond readAheadBytes, which is for frames of a large message. Who needs
 	// more has to wait for the others.
-	maxBufferedBytes = 32 << 20
+	maxBufferedBytes = 16 << 20
 
 	// bufferPoll is the time between two attempts to get that room.
 	bufferPoll = 5 * time.Millisecond
@@ -36,6 +36,10 @@ const (
 	// connection is the first to be closed when there is no room for others.
 	owedGrace = time.Second
 
-	// searchPause is the time between two searches for such connections.
+	// searchPause is the time between two searches for such connections, after one that
+	// was in vain.
 	searchPause = 50 * time.Millisecond
+
+	// maxEvicted is how many of these are closed at a time.
+	maxEvicted = 64
 )

@@ -2,6 +2,8 @@ package main
 
 import (
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/amavis-milter/amavis-milter/internal/config"
@@ -21,7 +23,21 @@ const (
 	// idleFactor is how many times --timeout a session may last without a message: a slow
 	// SMTP client may be silent as long after every command.
 	idleFactor = 2
+
+	// ownMemory and memoryPerSession, in bytes, are what the program has need of at the
+	// most, read buffers of large frames included. Without them the garbage of an attack
+	// would double that.
+	ownMemory        = 40 << 20
+	memoryPerSession = 10 << 10
 )
+
+// limitMemory has garbage collected oftener rather than the program larger than its
+// sessions explain, unless the administrator has set GOMEMLIMIT.
+func limitMemory(limits milter.Limits) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(ownMemory + memoryPerSession*int64(limits.Sessions))
+	}
+}
 
 // milterTimes returns the bounds on waiting for the MTA.
 func milterTimes(cfg *config.Config) milter.Times {

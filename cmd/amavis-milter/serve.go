@@ -56,7 +56,9 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	mail := filter.New(filterOptions(cfg, store, log))
 	defer mail.Close()
 	server := milter.NewServer(mail, log, milterTimes(cfg))
-	server.Limit(milterLimits(cfg, log))
+	limits := milterLimits(cfg, log)
+	server.Limit(limits)
+	limitMemory(limits)
 	// Before the spool is closed: whatever still waits for a verdict must not get
 	// one because its mail file is gone.
 	defer server.Close()
