@@ -1,10 +1,7 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -181,14 +178,8 @@ func restartAmavisd(t *testing.T, a *lab.Amavisd, stop func() error, away time.D
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{lab.AmavisHome, lab.AmavisHome + "/tmp"} {
-		left, err := filepath.Glob(dir + "/amavis-*")
-		for _, path := range left {
-			err = errors.Join(err, os.RemoveAll(path))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := a.Clean(); err != nil {
+		t.Fatal(err)
 	}
 	<-time.After(away)
 	if err := a.Start(); err != nil {

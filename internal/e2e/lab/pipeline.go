@@ -191,19 +191,7 @@ func (p *Pipeline) FlushMessage(queueID string) error {
 }
 
 // Spool lists what lies in the milter's spool, its lock left out.
-func (p *Pipeline) Spool() ([]string, error) {
-	entries, err := os.ReadDir(SpoolDir)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, entry := range entries {
-		if entry.Name() != ".lock" {
-			names = append(names, entry.Name())
-		}
-	}
-	return names, nil
-}
+func (p *Pipeline) Spool() ([]string, error) { return SpoolOf(AmavisHome) }
 
 // Close stops everything, the MTA first.
 func (p *Pipeline) Close() error {
