@@ -203,11 +203,11 @@ func goodIfWhole(c *ampdptest.Conn) {
 	if err != nil {
 		return
 	}
+	c.Unread(request)
 	if err := checkRequest(request); err != nil {
 		ampdptest.Verdict("reject", "554", "5.0.0", err.Error())(c)
 		return
 	}
-	c.Unread(request)
 	good(c)
 }
 
