@@ -117,7 +117,7 @@ func (l *machine) finishes(want ...string) error {
 // another one the program finds out within a second; what could not be removed may
 // take some messages more.
 func (l *machine) recovers() error {
-	l.d.scanner.Handle(goodIfWhole)
+	l.d.scanner.Handle(l.reads(false))
 	if l.disk != nil {
 		l.d.scanner.Handle(good) // it cannot see what the program does
 	}
