@@ -40,7 +40,7 @@ const groupsAtOnce = 3
 
 // groups are all tables.
 func groups() []group {
-	return slices.Concat(signalGroups(), machineGroups(), scannerGroups(), mtaGroups())
+	return slices.Concat(signalGroups(), machineGroups(), scannerGroups(), mtaGroups(), pairGroups())
 }
 
 // TestFaults is the fault matrix. The cases of a group run on as many daemons at once
