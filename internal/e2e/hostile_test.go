@@ -1,0 +1,335 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
+	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
+	"github.com/amavis-milter/amavis-milter/milter/miltertest"
+)
+
+// What has to hold while thousands attack.
+const (
+	goodInterval = 10 * time.Millisecond // from one good message to the next
+	calmMessages = 200                   // before it, and again behind it
+	keptMTAs     = 16                    // connections for every second good message; the others have their own
+
+	mostSlowdown = 2                     // times the p99 of the latency without an attack
+	floorLatency = 25 * time.Millisecond // below it a p99 is the scheduler's: 2 cores run the attackers as well
+	witnessTrips = 4                     // round trips of the witness, about as many as a message has
+	mostResident = 100_000_000           // bytes, at the peak
+	mostOneKind  = 3                     // log lines of one kind; the attack takes less than two minutes
+	attempts     = 3                     // measurements: on a busy machine any one may be spoilt
+)
+
+// target is the program with a scripted scanner, its log in a file, and nothing else.
+type target struct {
+	*lab.Milter
+	network, address string
+	dir, logFile     string
+	scanner          *ampdptest.Server
+}
+
+// startTarget starts the program on "unix" or "tcp" with these flags.
+func startTarget(t *testing.T, network string, flags ...string) *target {
+	t.Helper()
+	needProgram(t)
+	dir, err := os.MkdirTemp("", "hostile-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	g := &target{network: network, dir: dir, logFile: filepath.Join(dir, "log")}
+	scanner, err := ampdptest.Listen("unix", filepath.Join(dir, "amavisd.sock"), ampdptest.Continue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(scanner.Close)
+	g.scanner = scanner
+	var spec string
+	if g.address = filepath.Join(dir, "milter.sock"); network == "unix" {
+		spec = "local:" + g.address
+	} else {
+		g.address = freePort(t)
+		_, port, _ := net.SplitHostPort(g.address)
+		spec = "inet:" + port + "@127.0.0.1"
+	}
+	// The lab keeps the last of what a program prints, and here every line counts.
+	wrapper := filepath.Join(dir, "start")
+	script := fmt.Sprintf("#!/bin/sh\nexec %s \"$@\" 2>%s\n", binary, g.logFile)
+	err = errors.Join(
+		os.Chmod(scanner.Address(), 0o666), os.Chmod(dir, 0o750), lab.GiveToAmavis(dir),
+		os.WriteFile(wrapper, []byte(script), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"-p", spec, "-S", "local:" + scanner.Address(), "-w", dir, "--log-target", "stderr"}, flags...)
+	if g.Milter, err = lab.StartForeground(wrapper, network, g.address, args...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return g
+}
+
+// freePort is an address on the loopback interface on which nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// dialFrom opens a connection, over TCP from the n-th loopback address.
+func (g *target) dialFrom(n int) (net.Conn, error) {
+	d := net.Dialer{Timeout: time.Minute}
+	if g.network == "tcp" {
+		d.LocalAddr = &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(n))}
+	}
+	return d.Dial(g.network, g.address)
+}
+
+// mta opens a connection as an MTA does.
+func (g *target) mta() (*miltertest.MTA, error) {
+	conn, err := g.dialFrom(1)
+	if err != nil {
+		return nil, err
+	}
+	m, err := miltertest.New(conn, miltertest.Sendmail817)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	m.Timeout = time.Minute
+	return m, m.Greet()
+}
+
+// goodMail is mail at a steady pace, half of it over connections that are kept, and how
+// long each message took.
+type goodMail struct {
+	g    *target
+	kept chan *miltertest.MTA
+
+	mu        sync.Mutex
+	latencies []time.Duration
+	witness   []time.Duration
+	errs      []error
+}
+
+func newGoodMail(t *testing.T, g *target) *goodMail {
+	t.Helper()
+	l := &goodMail{g: g, kept: make(chan *miltertest.MTA, keptMTAs)}
+	for range keptMTAs {
+		m, err := g.mta()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.kept <- m
+	}
+	return l
+}
+
+// send sends so many messages and returns the p99 of their latencies, and of those of a
+// witness. Each begins at its time, whether those before it are done or not.
+func (l *goodMail) send(t *testing.T, count int) (mail, witness time.Duration) {
+	t.Helper()
+	l.latencies, l.witness, l.errs = nil, nil, nil
+	var wg sync.WaitGroup
+	tick := time.NewTicker(goodInterval)
+	defer tick.Stop()
+	for i := range count {
+		<-tick.C
+		wg.Go(func() { l.one(i) })
+		wg.Go(l.look)
+	}
+	wg.Wait()
+	if len(l.errs) > 0 {
+		t.Fatalf("%d of %d good messages failed, the first: %v", len(l.errs), count, l.errs[0])
+	}
+	return p99(l.latencies), p99(l.witness)
+}
+
+func p99(latencies []time.Duration) time.Duration {
+	slices.Sort(latencies)
+	return latencies[len(latencies)*99/100]
+}
+
+// look is the witness: it does what a message does to this machine, connections and a
+// directory with a file, without the program. What the attackers' own CPU time and
+// other processes cost, it has to pay as well.
+func (l *goodMail) look() {
+	began := time.Now()
+	dir, err := os.MkdirTemp(l.g.dir, "witness-")
+	if err == nil {
+		err = errors.Join(os.WriteFile(filepath.Join(dir, "email.txt"), make([]byte, 1<<10), 0o600), os.RemoveAll(dir))
+	}
+	for range witnessTrips {
+		if err == nil {
+			_, err = l.g.scanner.Client().Do(context.Background(), &ampdp.Request{MailFile: "/x", TempDir: "/", Sender: "<>", Recipients: []string{"<user@lab.test>"}})
+		}
+	}
+	took := time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.witness = append(l.witness, took)
+	if err != nil {
+		l.errs = append(l.errs, fmt.Errorf("the witness: %w", err))
+	}
+}
+
+// one sends a message; dialling is part of it where there is no connection.
+func (l *goodMail) one(i int) {
+	began := time.Now()
+	var err error
+	if i%2 == 0 {
+		m := <-l.kept
+		err = mustAccept(m, message(i))
+		l.kept <- m
+	} else {
+		var m *miltertest.MTA
+		if m, err = l.g.mta(); err == nil {
+			err = mustAccept(m, message(i))
+			m.Quit()
+		}
+	}
+	took := time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.latencies = append(l.latencies, took)
+	if err != nil {
+		l.errs = append(l.errs, err)
+	}
+}
+
+func (l *goodMail) close() {
+	for range keptMTAs {
+		m := <-l.kept
+		m.Quit()
+	}
+}
+
+// TestHostile: thousands who scan ports, speak other protocols, send halves of frames,
+// large ones too, lengths of gigabytes, a byte now and then, floods, and nothing, and who
+// reset or hold their connections, from other addresses and from the MTA's own, change
+// neither whether the MTA's mail passes nor how long it takes; the program stays small,
+// gives everything back, and says a few lines about it.
+func TestHostile(t *testing.T) {
+	for name, c := range map[string]struct {
+		network       string
+		attacks, good int
+	}{
+		"inet socket":  {"tcp", 10_000, 1000},
+		"local socket": {"unix", 3_000, 300},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for attempt := 1; ; attempt++ {
+				slow := testHostile(t, c.network, c.attacks, c.good)
+				if slow == "" || t.Failed() {
+					return
+				}
+				if attempt == attempts {
+					t.Fatal(slow)
+				}
+				t.Log(slow, "- measuring again")
+			}
+		})
+	}
+}
+
+// testHostile returns what was too slow, if anything was.
+func testHostile(t *testing.T, network string, attacks, messages int) (slow string) {
+	t.Helper()
+	g := startTarget(t, network)
+	good := newGoodMail(t, g)
+	good.send(t, calmMessages) // until pools and buffers are there
+	idle, err := g.Descriptors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	calm, _ := good.send(t, calmMessages)
+
+	a := newAttack(g, attacks, time.Duration(messages)*goodInterval*8/10)
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.run() }()
+	attacked, witness := good.send(t, messages)
+	<-ended
+	open, err := g.Descriptors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.end()
+	if err := lab.Poll(noticeTimeout, "the attackers to be forgotten", func() error { return g.isIdle(idle) }); err != nil {
+		t.Error(err)
+	}
+	after, _ := good.send(t, calmMessages)
+	calm = max(calm, after)
+	good.close()
+	peak, err := g.PeakMemory()
+	if err != nil {
+		t.Fatalf("the program is gone: %v", err)
+	}
+	t.Logf("%d attackers, %d descriptors open at their end, %d good messages: p99 %v, without an attack %v, of the witness %v; at most %.1f MB resident; attackers saw: %v",
+		attacks, open, messages, attacked.Round(10*time.Microsecond), calm.Round(10*time.Microsecond), witness.Round(10*time.Microsecond), float64(peak)/1e6, a)
+	if peak >= mostResident {
+		t.Errorf("at the peak %d bytes were resident, want less than %d", peak, int64(mostResident))
+	}
+	g.checkLog(t)
+	if attacked > max(mostSlowdown*max(calm, witness), floorLatency) {
+		slow = fmt.Sprintf("p99 of the good messages %v under attack, %v without; of the witness %v", attacked, calm, witness)
+	}
+	return slow
+}
+
+// isIdle wants nothing in the spool and no more descriptors than so many.
+func (g *target) isIdle(most int) error {
+	directories, err := filepath.Glob(filepath.Join(g.dir, "milter/amavis-milter-*"))
+	if err != nil || len(directories) > 0 {
+		return fmt.Errorf("%d directories in the spool, error %v", len(directories), err)
+	}
+	if n, err := g.Descriptors(); err != nil || n > most {
+		return fmt.Errorf("%d descriptors are open, error %v, want %d", n, err, most)
+	}
+	return nil
+}
+
+// checkLog wants one line for each good message and few for all the rest.
+func (g *target) checkLog(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(g.logFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string][]string{}
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "E2E") { // of no good message
+			kind, _, _ := strings.Cut(line, "=")
+			kinds[kind] = append(kinds[kind], line)
+		}
+	}
+	for _, lines := range kinds {
+		t.Logf("%d of: %s", len(lines), strings.TrimSpace(lines[0]))
+		if len(lines) > mostOneKind {
+			t.Errorf("%d log lines of one kind, want at most %d", len(lines), mostOneKind)
+		}
+	}
+	if n := strings.Count(string(text), "panic"); n > 0 {
+		t.Errorf("%d lines of panics in the log", n)
+	}
+}
