@@ -75,7 +75,9 @@ func diskCases() []faultCase {
 		if s.name == asked.name {
 			broken = goodVerdict
 		}
-		add(s, "read-only", ext4, (*machine).breakDown, toTheLast, broken)
+		if canBreak() == nil { // TestDisksCanBeBroken tells
+			add(s, "read-only", ext4, (*machine).breakDown, toTheLast, broken)
+		}
 	}
 	add(body, "--max-spool", smallDisk, func(l *machine) (func() error, error) {
 		return func() error { return nil }, l.sendMore()
