@@ -38,7 +38,7 @@ type target struct {
 	*lab.Milter
 	network, address string
 	dir, logFile     string
-	scanner          *ampdptest.Server
+	witness          *ampdptest.Server // of the same network, asked by nobody but the witness
 }
 
 // startTarget starts the program on "unix" or "tcp" with these flags.
@@ -56,7 +56,14 @@ func startTarget(t *testing.T, network string, flags ...string) *target {
 		t.Fatal(err)
 	}
 	t.Cleanup(scanner.Close)
-	g.scanner = scanner
+	witness := filepath.Join(dir, "witness.sock")
+	if network == "tcp" {
+		witness = "127.0.0.1:0"
+	}
+	if g.witness, err = ampdptest.Listen(network, witness, ampdptest.Continue()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.witness.Close)
 	var spec string
 	if g.address = filepath.Join(dir, "milter.sock"); network == "unix" {
 		spec = "local:" + g.address
@@ -171,9 +178,9 @@ func p99(latencies []time.Duration) time.Duration {
 	return latencies[len(latencies)*99/100]
 }
 
-// look is the witness: it does what a message does to this machine, connections and a
-// directory with a file, without the program. What the attackers' own CPU time and
-// other processes cost, it has to pay as well.
+// look is the witness: it does what a message does to this machine, connections of the
+// same kind and a directory with a file, without the program. What the attackers' own CPU
+// time, the kernel's for their packets and other processes cost, it has to pay as well.
 func (l *goodMail) look() {
 	began := time.Now()
 	dir, err := os.MkdirTemp(l.g.dir, "witness-")
@@ -182,7 +189,7 @@ func (l *goodMail) look() {
 	}
 	for range witnessTrips {
 		if err == nil {
-			_, err = l.g.scanner.Client().Do(context.Background(), &ampdp.Request{MailFile: "/x", TempDir: "/", Sender: "<>", Recipients: []string{"<user@lab.test>"}})
+			_, err = l.g.witness.Client().Do(context.Background(), &ampdp.Request{MailFile: "/x", TempDir: "/", Sender: "<>", Recipients: []string{"<user@lab.test>"}})
 		}
 	}
 	took := time.Since(began)
@@ -265,11 +272,13 @@ func testHostile(t *testing.T, network string, attacks, messages int) (slow stri
 	}
 	calm, _ := good.send(t, calmMessages)
 
+	began := readCPU(t, g.PID(), os.Getpid())
 	a := newAttack(g, attacks, time.Duration(messages)*goodInterval*8/10)
 	ended := make(chan struct{})
 	go func() { defer close(ended); a.run() }()
 	attacked, witness := good.send(t, messages)
 	<-ended
+	others := readCPU(t, g.PID(), os.Getpid()).others(began)
 	open, err := g.Descriptors()
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +300,9 @@ func testHostile(t *testing.T, network string, attacks, messages int) (slow stri
 		t.Errorf("at the peak %d bytes were resident, want less than %d", peak, int64(mostResident))
 	}
 	g.checkLog(t)
-	if attacked > max(mostSlowdown*max(calm, witness), floorLatency) {
+	if others > mostOthers {
+		t.Logf("the latencies are not judged: other processes had %.0f %% of the CPU time", 100*others)
+	} else if attacked > max(mostSlowdown*max(calm, witness), floorLatency) {
 		slow = fmt.Sprintf("p99 of the good messages %v under attack, %v without; of the witness %v", attacked, calm, witness)
 	}
 	return slow
