@@ -100,14 +100,16 @@ func (g group) run(t *testing.T, table *table) {
 // it has left would be held against the next case.
 func (g group) work(t *testing.T, table *table, queue <-chan faultCase) {
 	var d *daemon
+	var err error
 	for c := range queue {
-		if d == nil && g.options != nil {
-			var err error
+		if d == nil && g.options != nil && err == nil {
 			if d, err = startDaemon(*g.options); err != nil {
-				t.Errorf("starting the program: %v", err)
-				table.count(c, false)
-				continue
+				t.Errorf("starting the program, which is not tried again: %v", err)
 			}
+		}
+		if err != nil {
+			table.count(c, false)
+			continue
 		}
 		ok := t.Run(dashed(c.point, c.fault, c.detail), func(t *testing.T) { c.play(t, d) })
 		table.count(c, ok)
