@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -36,10 +37,10 @@ func TestBufferWaitsForRoom(t *testing.T) {
 			const left = 100 << 10
 			h.reserve(maxBufferedBytes - left)
 			m := h.mta("", miltertest.Sendmail817)
-			m.SendUpTo(plainMessage, "header")
+			m.SendUpTo(plainMessage, "body")
 			done := make(chan error, 1)
 			go func() { done <- m.SendRaw(bigFrame) }()
-			time.Sleep(DefaultTimes().Frame / 2) // fake time
+			time.Sleep(DefaultTimes().Content / 2) // fake time; a disk that hangs under others may take it
 			synctest.Wait()
 			if got := h.buffered.Load(); got > maxBufferedBytes || len(done) != 0 {
 				t.Errorf("%d bytes buffered", got)
@@ -135,35 +136,77 @@ func TestBufferIsGivenBack(t *testing.T) {
 }
 
 // TestEnvelopes holds the bound on the paths of all messages at one below, at, and
-// above, and that a message gives back what it has taken.
+// above, and that a message gives back what it has taken; beyond it ordinary mail
+// passes all the same.
 func TestEnvelopes(t *testing.T) {
+	const recipients = 500
+	list := plainMessage
+	list.Recipients = nil
+	for i := range recipients {
+		list.Recipients = append(list.Recipients, fmt.Sprintf("<list-%03d@example.org>", i))
+	}
+	const size = len("<a@example.net>") + pathCost + recipients*(len("<list-000@example.org>")+pathCost) - ownEnvelope
 	inHall(t, Limits{}, func(h *hall) {
 		m := h.mta("", miltertest.Sendmail817)
-		h.passes(m)
+		m.SendUpTo(list, "header")
 		synctest.Wait()
-		if got := h.envelopes.Load(); got != 0 {
-			t.Fatalf("%d bytes are counted after a message", got)
-		}
-		m.SendUpTo(plainMessage, "header")
-		synctest.Wait()
-		size := h.envelopes.Load() // of the plain message
-		if size == 0 {
-			t.Fatal("nothing is counted")
+		if got := h.envelopes.Load(); got != int64(size) {
+			t.Fatalf("%d bytes are counted, want %d", got, size)
 		}
 		m.Abort()
 		synctest.Wait()
-		for more, want := range map[int64]string{-1: "accept", 0: "accept", 1: "reply 452 4.3.1 Insufficient system resources, try again later"} {
-			h.envelopes.Store(maxEnvelopesBytes - size + more)
-			a, err := m.SendMessage(plainMessage)
+		for more, want := range map[int]string{-1: "accept", 0: "accept", 1: "reply 452 4.3.1 Insufficient system resources, try again later"} {
+			h.envelopes.Store(int64(maxEnvelopesBytes - size + more))
+			a, err := m.SendMessage(list)
 			mustAnswer(t, a, err, want)
 			synctest.Wait()
-			if got := h.envelopes.Load(); got != maxEnvelopesBytes-size+more {
-				t.Errorf("%d bytes are left counted", got-(maxEnvelopesBytes-size+more))
+			if got := h.envelopes.Load(); got != int64(maxEnvelopesBytes-size+more) {
+				t.Errorf("%d bytes are left counted", got-int64(maxEnvelopesBytes-size+more))
 			}
+		}
+		h.envelopes.Store(maxEnvelopesBytes)
+		if !h.passes(m) {
+			t.Error("an ordinary message is refused when others hold all there is")
 		}
 		h.envelopes.Store(0)
 		if s := h.log.String(); strings.Count(s, "no room for further recipients") != 1 {
 			t.Errorf("log:\n%s", s)
+		}
+	})
+}
+
+// TestRefusedEnvelope: a message that was refused for want of room holds none, however
+// it goes on.
+func TestRefusedEnvelope(t *testing.T) {
+	inHall(t, Limits{}, func(h *hall) {
+		h.envelopes.Store(maxEnvelopesBytes)
+		m := h.mta("", miltertest.Sendmail817)
+		m.Mail("<a@example.net>")
+		for range 5000 {
+			m.Rcpt("<" + strings.Repeat("a", 900) + "@example.org>")
+		}
+		synctest.Wait()
+		if got := h.envelopes.Load(); got != maxEnvelopesBytes {
+			t.Errorf("a refused message is counted with %d bytes", got-maxEnvelopesBytes)
+		}
+		h.envelopes.Store(0)
+		m.SendRaw(miltertest.Frame('T', nil))
+		a, err := m.EOM()
+		mustAnswer(t, a, err, "reply 452 4.3.1 Insufficient system resources, try again later")
+	})
+}
+
+// TestShortPathsCount: recipients cost memory whatever their paths are.
+func TestShortPathsCount(t *testing.T) {
+	inHall(t, Limits{}, func(h *hall) {
+		m := h.mta("", miltertest.Sendmail817)
+		m.Mail("<>")
+		for range 1000 {
+			m.Rcpt("")
+		}
+		synctest.Wait()
+		if got, least := h.envelopes.Load(), int64(1000*pathCost-ownEnvelope); got < least {
+			t.Errorf("%d bytes are counted for 1000 recipients, want %d at least", got, least)
 		}
 	})
 }

@@ -72,7 +72,7 @@ func (c *crowd) track(g *guard) standing {
 		if g.address.IsValid() {
 			c.perAddress[g.address]++
 		}
-	case c.refusing < maxRefusing:
+	case c.refusing < maxRefusing || c.evict(refusing, func(*guard) bool { return true }):
 		g.standing = refusing
 		c.refusing++
 	default:
@@ -111,27 +111,48 @@ func (c *crowd) makeRoom(where netip.Prefix, helps func(*guard) bool) bool {
 	if time.Since(c.searched[where]) < searchPause {
 		return false
 	}
-	if c.evict(helps) {
+	if c.evict(within, helps) {
 		return true
 	}
 	c.searched[where] = time.Now()
 	return false
 }
 
-// evict closes connections that have owed us bytes for too long, a few of those that
-// would help, and reports whether there was one; c.mu is held.
-func (c *crowd) evict(helps func(*guard) bool) bool {
+// evict closes connections of a standing that have owed us bytes for too long, of those
+// that would help: a few that owe their offer or the rest of a command, for no MTA does,
+// or else the one that has owed us content for longest. It reports whether there was
+// one; c.mu is held.
+func (c *crowd) evict(of standing, helps func(*guard) bool) bool {
 	var evicted []*guard
+	var slow *guard
+	longest := contentGrace
 	for g := range c.conns {
-		if g.standing == within && g.owes(owedGrace) && helps(g) {
-			c.leave(g)
+		if g.standing != of || !helps(g) {
+			continue
+		}
+		switch owed, content := g.owes(); {
+		case !content && owed >= owedGrace:
 			if evicted = append(evicted, g); len(evicted) == maxEvicted {
-				break
+				return c.close(evicted)
 			}
+		case content && owed >= longest:
+			slow, longest = g, owed
 		}
 	}
+	if len(evicted) == 0 && slow != nil {
+		evicted = append(evicted, slow)
+	}
+	return c.close(evicted)
+}
+
+// close closes connections to make room, and reports whether there are any; c.mu is
+// held.
+func (c *crowd) close(evicted []*guard) bool {
 	if len(evicted) == 0 {
 		return false
+	}
+	for _, g := range evicted {
+		c.leave(g)
 	}
 	// To close one waits until its reader has noticed: not with all others waiting.
 	go func() {
@@ -140,7 +161,7 @@ func (c *crowd) evict(helps func(*guard) bool) bool {
 		}
 	}()
 	if n, tell := c.logRoom.Next(); tell {
-		c.log.Warn("connections that owed us the rest of a frame were closed to make room for others", "owed_for", owedGrace, "closed", len(evicted), "cases", n)
+		c.log.Warn("connections that owed us the rest of what they had begun were closed to make room for others", "closed", len(evicted), "cases", n)
 	}
 	return true
 }
@@ -206,24 +227,42 @@ func (c *crowd) release(bytes int) { c.buffered.Add(-int64(bytes)) }
 // isShort reports whether read buffers had better be given back when they are empty.
 func (c *crowd) isShort() bool { return c.buffered.Load() > maxBufferedBytes/2 }
 
-// wantRoom closes connections that hold read buffers and owe us bytes.
+// wantRoom closes the connection that has owed us for longest the rest of what it holds
+// a read buffer for, if it has for too long.
 func (c *crowd) wantRoom() {
-	if n, tell := c.logBuffers.Next(); tell {
-		c.log.Warn("no room for a larger frame: its connection waits for others to finish theirs", "limit", "buffered bytes", "most", maxBufferedBytes, "cases", n)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.searchedBuffers) >= searchPause && !c.evict(func(g *guard) bool { return g.reserved.Load() > 0 }) {
+	if time.Since(c.searchedBuffers) < searchPause {
+		return
+	}
+	var worst *guard
+	longest := owedGrace
+	for g := range c.conns {
+		if owed, _ := g.owes(); g.standing != outside && g.reserved.Load() > 0 && owed >= longest {
+			worst, longest = g, owed
+		}
+	}
+	if worst == nil {
 		c.searchedBuffers = time.Now()
+		return
+	}
+	c.close([]*guard{worst})
+}
+
+// noteShort tells the log that a connection waits for room.
+func (c *crowd) noteShort() {
+	if n, tell := c.logBuffers.Next(); tell {
+		c.log.Warn("no room for a larger frame: its connection waits for others to finish theirs", "limit", "buffered bytes", "most", maxBufferedBytes, "cases", n)
 	}
 }
 
 // charge counts bytes of a message's paths, fewer if n is negative, and reports
-// whether there is room for them.
+// whether there is room for them; if not, they are not counted.
 func (c *crowd) charge(n int) bool {
 	if c.envelopes.Add(int64(n)) <= maxEnvelopesBytes || n <= 0 {
 		return true
 	}
+	c.envelopes.Add(-int64(n))
 	if n, tell := c.logEnvelopes.Next(); tell {
 		c.log.Warn("no room for further recipients: messages are tempfailed", "limit", "paths of all messages, bytes", "most", maxEnvelopesBytes, "cases", n)
 	}

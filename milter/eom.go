@@ -151,7 +151,7 @@ func (s *session) abandon(tx Transaction, verdict <-chan Verdict) Verdict {
 func (s *session) settle(outcome Outcome) {
 	tx := s.tx
 	s.env, s.tx, s.refusal = nil, nil, nil
-	s.uncharge()
+	s.release()
 	s.g.onFlush = func(err error) {
 		defer s.recovered("end of transaction", func() {})
 		s.g.messageDone()

@@ -74,6 +74,8 @@ type guard struct {
 	owed     atomic.Int64 // when the MTA began to owe us bytes, since crowd.began; 0: it does not
 	greeted  bool         // the MTA has made its offer
 
+	owesContent atomic.Bool // what it owes is of a message's content
+
 	sessionEnd time.Time // no message answered until then ends the connection
 	contentEnd time.Time // the same for the content of this message; zero outside of it
 
@@ -205,7 +207,7 @@ func (g *guard) next(idle time.Duration) ([]byte, error) {
 func (g *guard) endOfInput() error {
 	switch {
 	case g.inErr == errNoRoom:
-		g.refused(g.inErr)
+		g.refused(errNoRoom)
 		return g.inErr
 	case errors.Is(g.inErr, os.ErrDeadlineExceeded) && !time.Now().Before(g.lastMoment()):
 		g.refused(errNoProgress)

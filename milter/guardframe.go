@@ -44,3 +44,11 @@ func (g *guard) handOnMacros(data []byte) {
 		g.told = data[0] == cmdRcpt
 	}
 }
+
+// takeArgument returns the raw argument of the MAIL or RCPT that was handed on last, and
+// forgets it.
+func (g *guard) takeArgument() string {
+	argument := g.argument
+	g.argument = ""
+	return argument
+}

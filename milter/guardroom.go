@@ -25,7 +25,7 @@ func (g *guard) growBuffer(wait bool) error {
 }
 
 // awaitRoom takes room for bytes of a read buffer. While it waits, it is not the MTA
-// that owes something.
+// that owes something; it waits as long as the MTA may take for the whole.
 func (g *guard) awaitRoom(bytes int, wait bool) error {
 	if g.crowd.reserve(bytes) {
 		return nil
@@ -33,11 +33,16 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 	if !wait {
 		return errNoRoom
 	}
+	g.crowd.noteShort()
 	g.settled()
 	defer g.owing()
+	late := time.Now().Add(g.times.Frame)
+	if !g.contentEnd.IsZero() {
+		late = g.lastMoment()
+	}
 	poll := time.NewTicker(bufferPoll)
 	defer poll.Stop()
-	for late := time.Now().Add(g.times.Frame); ; {
+	for {
 		g.crowd.wantRoom()
 		<-poll.C
 		if g.crowd.reserve(bytes) {
@@ -62,6 +67,7 @@ func (g *guard) dropBuffer() {
 // owing notes that the MTA owes us bytes from now on, if it did not yet.
 func (g *guard) owing() {
 	if g.crowd != nil && g.owed.Load() == 0 {
+		g.owesContent.Store(!g.contentEnd.IsZero())
 		g.owed.Store(max(int64(time.Since(g.crowd.began)), 1))
 	}
 }
@@ -73,11 +79,14 @@ func (g *guard) settled() {
 	}
 }
 
-// owes reports whether the MTA has owed us bytes for at least a time. It may be
-// called from any goroutine.
-func (g *guard) owes(d time.Duration) bool {
+// owes returns how long the MTA has owed us bytes, and whether they are of a message's
+// content. It may be called from any goroutine.
+func (g *guard) owes() (owed time.Duration, content bool) {
 	since := time.Duration(g.owed.Load())
-	return since != 0 && time.Since(g.crowd.began)-since >= d
+	if since == 0 {
+		return 0, false
+	}
+	return time.Since(g.crowd.began) - since, g.owesContent.Load()
 }
 
 // lastMoment is when the connection ends unless there is progress until then.

@@ -28,13 +28,33 @@ const (
 	// bufferPoll is the time between two attempts to get that room.
 	bufferPoll = 5 * time.Millisecond
 
-	// maxEnvelopesBytes bounds the paths of all messages.
-	maxEnvelopesBytes = 64 << 20
+	// maxEnvelopesBytes bounds the memory that the paths of all messages take, what each
+	// may hold in any case aside.
+	maxEnvelopesBytes = 32 << 20
+
+	// ownEnvelope is how many bytes of paths a message may hold whatever the others do:
+	// some 70 recipients. Without it a few that hold all there is would keep out all mail.
+	ownEnvelope = 8 << 10
+
+	// pathCost is what a path takes beside its bytes: its place in a slice that grows by
+	// copying, and the rounding of its allocations.
+	pathCost = 96
+
+	// maxName bounds what is kept of a HELO name and of a client's name, in bytes; what
+	// is told of them is shorter.
+	maxName = 1 << 10
 
 	// owedGrace is how long an MTA may owe us bytes that it has no reason to hold back
 	// (its offer, the rest of a frame, the rest of a message's content) before its
 	// connection is the first to be closed when there is no room for others.
 	owedGrace = time.Second
+
+	// contentGrace is the same for one in the content of a message, when it is about
+	// connections: its MTA may have a slow link or a slow disk.
+	contentGrace = 10 * time.Second
+
+	// refusingNegotiate is how long a connection beyond Limits may take for its offer.
+	refusingNegotiate = 5 * time.Second
 
 	// searchPause is the time between two searches for such connections, after one that
 	// was in vain.

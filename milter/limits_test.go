@@ -210,7 +210,7 @@ func TestRefusing(t *testing.T) {
 	})
 }
 
-// TestWhoOwesMakesRoom: a connection that owes us its offer, the rest of a frame or
+// TestWhoOwesMakesRoom: a connection that owes us its offer, the rest of a command or
 // the rest of a message's content is closed for another, but not at once; one that
 // waits for its SMTP client, or for us, never is.
 func TestWhoOwesMakesRoom(t *testing.T) {
@@ -223,19 +223,25 @@ func TestWhoOwesMakesRoom(t *testing.T) {
 		}
 		return m
 	}
+	const never = 0
 	for name, tt := range map[string]struct {
-		owes  bool
+		grace time.Duration
 		enter func(h *hall) net.Conn
 	}{
-		"no offer":      {true, func(h *hall) net.Conn { return h.enter("192.0.2.1") }},
-		"half an offer": {true, func(h *hall) net.Conn { c := h.enter("192.0.2.1"); c.Write([]byte{0, 0, 0}); return c }},
-		"half a frame":  {true, func(h *hall) net.Conn { m := begin(h, ""); m.SendRaw([]byte{0, 0, 0}); return m.Conn }},
-		"half a body":   {true, func(h *hall) net.Conn { return begin(h, "body").Conn }},
-		"idle":          {false, func(h *hall) net.Conn { return begin(h, "").Conn }},
-		"a slow client": {false, func(h *hall) net.Conn { return begin(h, "rcpt").Conn }},
-		"DATA":          {false, func(h *hall) net.Conn { return begin(h, "data").Conn }},
-		"answered":      {false, func(h *hall) net.Conn { m := begin(h, ""); h.passes(m); return m.Conn }},
-		"scanned": {false, func(h *hall) net.Conn {
+		"no offer":      {owedGrace, func(h *hall) net.Conn { return h.enter("192.0.2.1") }},
+		"half an offer": {owedGrace, func(h *hall) net.Conn { c := h.enter("192.0.2.1"); c.Write([]byte{0, 0, 0}); return c }},
+		"half a frame":  {owedGrace, func(h *hall) net.Conn { m := begin(h, ""); m.SendRaw([]byte{0, 0, 0}); return m.Conn }},
+		"half a body":   {contentGrace, func(h *hall) net.Conn { return begin(h, "body").Conn }},
+		"half a body frame": {contentGrace, func(h *hall) net.Conn {
+			m := begin(h, "body")
+			m.SendRaw([]byte{0, 0, 0})
+			return m.Conn
+		}},
+		"idle":          {never, func(h *hall) net.Conn { return begin(h, "").Conn }},
+		"a slow client": {never, func(h *hall) net.Conn { return begin(h, "rcpt").Conn }},
+		"DATA":          {never, func(h *hall) net.Conn { return begin(h, "data").Conn }},
+		"answered":      {never, func(h *hall) net.Conn { m := begin(h, ""); h.passes(m); return m.Conn }},
+		"scanned": {never, func(h *hall) net.Conn {
 			h.handler.verdict = func(ctx context.Context) Verdict { <-ctx.Done(); return Accept() }
 			m := begin(h, "body")
 			m.Send('E', nil)
@@ -248,22 +254,102 @@ func TestWhoOwesMakesRoom(t *testing.T) {
 				inHall(t, limits, func(h *hall) {
 					first := tt.enter(h)
 					synctest.Wait()
-					time.Sleep(owedGrace - time.Millisecond) // fake time
+					grace := tt.grace
+					if grace == never {
+						grace = 2 * contentGrace
+					}
+					time.Sleep(grace - time.Millisecond) // fake time
 					h.enter("192.0.2.1")
 					if h.sessions != 1 || h.refusing != 1 {
 						t.Errorf("before the grace is over: %d sessions, %d refusing", h.sessions, h.refusing)
 					}
 					time.Sleep(searchPause) // fake time
 					h.enter("192.0.2.1")
-					if closed := h.refusing == 1; closed != tt.owes {
+					if closed := h.refusing == 1; closed != (tt.grace != never) {
 						t.Errorf("after it: closed %v", closed)
 					}
-					if tt.owes != isClosed(first) {
-						t.Errorf("the first one is closed: %v", !tt.owes)
+					if isClosed(first) != (tt.grace != never) {
+						t.Errorf("the first one is closed: %v", tt.grace == never)
 					}
 				})
 			})
 		}
+	}
+}
+
+// TestOneMakesRoom: of those in the content of a message only one is closed for a
+// newcomer, the one that has owed it for longest.
+func TestOneMakesRoom(t *testing.T) {
+	inHall(t, Limits{Sessions: 3}, func(h *hall) {
+		var conns []net.Conn
+		for range 3 {
+			m := h.mta("", miltertest.Sendmail817)
+			m.SendUpTo(plainMessage, "body")
+			conns = append(conns, m.Conn)
+			time.Sleep(time.Second) // fake time
+		}
+		time.Sleep(contentGrace) // fake time
+		h.enter("")
+		synctest.Wait()
+		for i, c := range conns {
+			if isClosed(c) != (i == 0) {
+				t.Errorf("connection %d is closed: %v", i, i != 0)
+			}
+		}
+	})
+}
+
+// TestKnockingIsNoHarm: who knocks at the limit of his address does not keep room from
+// being made for others.
+func TestKnockingIsNoHarm(t *testing.T) {
+	inHall(t, Limits{Sessions: 2, SessionsPerAddress: 1}, func(h *hall) {
+		h.mta("192.0.2.1", miltertest.Sendmail817)
+		h.enter("192.0.2.2")
+		time.Sleep(10 * owedGrace) // fake time
+		h.enter("192.0.2.1")
+		if !h.passes(h.mta("192.0.2.3", miltertest.Sendmail817)) {
+			t.Error("refused, although somebody owed us his offer")
+		}
+	})
+}
+
+// TestSilentRefused: connections beyond the limit that say nothing do not keep others
+// from being told.
+func TestSilentRefused(t *testing.T) {
+	inHall(t, Limits{Sessions: 1}, func(h *hall) {
+		h.mta("", miltertest.Sendmail817)
+		for range maxRefusing {
+			h.enter("")
+		}
+		time.Sleep(owedGrace + time.Millisecond) // fake time
+		if h.passes(h.mta("", miltertest.Sendmail817)) {
+			t.Error("passed beyond the limit")
+		}
+		time.Sleep(refusingNegotiate) // fake time
+		synctest.Wait()
+		if h.refusing != 1 {
+			t.Errorf("%d connections beyond the limit are left", h.refusing)
+		}
+	})
+}
+
+// TestNamesAreClipped: what a peer tells of itself is kept up to a bound.
+func TestNamesAreClipped(t *testing.T) {
+	for n, want := range map[int]int{maxName - 1: maxName - 1, maxName: maxName, maxName + 1: maxName, MaxFrameBytes - 100: maxName} {
+		inHall(t, Limits{}, func(h *hall) {
+			m, err := miltertest.New(h.enter(""), miltertest.Sendmail817)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Connect(strings.Repeat("c", n), '4', 25, "192.0.2.1")
+			m.Helo(strings.Repeat("h", n))
+			a, err := m.SendMessage(plainMessage)
+			mustAnswer(t, a, err, "accept")
+			client := h.handler.transaction(t, 0).env.Client
+			if len(client.Name) != want || len(client.Helo) != want {
+				t.Errorf("%d bytes: name of %d, HELO of %d", n, len(client.Name), len(client.Helo))
+			}
+		})
 	}
 }
 

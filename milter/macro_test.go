@@ -30,9 +30,15 @@ func TestKeepMacros(t *testing.T) {
 		"M{auth_type}\x00PLAIN":               "M{auth_type}\x00PLAIN\x00",
 		"Mi":                                  "Mi\x00\x00",
 		"M\x00\x00\x00\x00":                   "M",
-		"Mi\x00" + value(MaxMacroBytes-1):     "Mi\x00" + value(MaxMacroBytes-1) + "\x00",
-		"Mi\x00" + value(MaxMacroBytes):       "Mi\x00" + value(MaxMacroBytes) + "\x00",
-		"Mi\x00" + value(MaxMacroBytes+1):     "M",
+		"Mi\x00Q1\x00i\x00Q2\x00j\x00h\x00":   "Mi\x00Q1\x00j\x00h\x00",
+		"Mi\x00" + value(maxShortMacro-1):     "Mi\x00" + value(maxShortMacro-1) + "\x00",
+		"Mi\x00" + value(maxShortMacro):       "Mi\x00" + value(maxShortMacro) + "\x00",
+		"Mi\x00" + value(maxShortMacro+1):     "M",
+
+		"R{rcpt_addr}\x00" + value(MaxMacroBytes-1): "R{rcpt_addr}\x00" + value(MaxMacroBytes-1) + "\x00",
+		"R{rcpt_addr}\x00" + value(MaxMacroBytes):   "R{rcpt_addr}\x00" + value(MaxMacroBytes) + "\x00",
+		"M{mail_addr}\x00" + value(MaxMacroBytes):   "M{mail_addr}\x00" + value(MaxMacroBytes) + "\x00",
+		"R{rcpt_addr}\x00" + value(MaxMacroBytes+1): "R",
 	} {
 		if got := string(keepMacros([]byte(in))); got != want {
 			t.Errorf("%.40q: %.60q, want %.60q", in, got, want)
@@ -40,13 +46,25 @@ func TestKeepMacros(t *testing.T) {
 	}
 }
 
-// TestMacroMemory: a peer that fills frames with macros fills no memory.
+// TestMacroMemory: a peer that fills frames with macros fills no memory, neither by
+// such as are not used, nor by those that are, again and again and as large as may be.
 func TestMacroMemory(t *testing.T) {
-	b := startServer(t, &testHandler{}, quickTimes())
-	var macros []string
+	var unused, used []string
 	for i := range 20_000 {
-		macros = append(macros, fmt.Sprint("{m", i, "}"), "")
+		unused = append(unused, fmt.Sprint("{m", i, "}"), "")
 	}
+	for name := range macroNames {
+		used = append(used, name, strings.Repeat("v", maxMacro(name)))
+	}
+	for range 5 {
+		used = append(used, used...)
+	}
+	t.Run("unused", func(t *testing.T) { testMacroMemory(t, unused) })
+	t.Run("used", func(t *testing.T) { testMacroMemory(t, used[:len(used)-len(used)%2]) })
+}
+
+func testMacroMemory(t *testing.T, macros []string) {
+	b := startServer(t, &testHandler{}, quickTimes())
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -61,6 +61,7 @@ type Server struct {
 
 	warnMissing minutely.Cases
 	warnFrame   minutely.Cases
+	warnEnd     minutely.Cases
 	warnOrder   minutely.Cases
 }
 
@@ -128,14 +129,20 @@ func (srv *Server) rest(d time.Duration) {
 // serveConn waits for the MTA's offer and starts the library on the connection.
 func (srv *Server) serveConn(conn net.Conn) {
 	log := srv.log.With("mta", peerName(conn))
+	g := newGuard(conn, srv.times)
 	defer func() {
 		if p := recover(); p != nil {
 			logPanic(log, "negotiation", p)
-			conn.Close()
+			g.Close()
 		}
 	}()
-	g := newGuard(conn, srv.times)
 	g.refused = func(err error) {
+		if err == errNoProgress || err == errNoRoom {
+			if n, tell := srv.warnEnd.Next(); tell {
+				log.Warn("closing a connection before its end", "error", err, "cases", n)
+			}
+			return
+		}
 		if n, tell := srv.warnFrame.Next(); tell {
 			log.Warn("closing a connection that does not speak the milter protocol", "error", err, "cases", n)
 		}
@@ -147,9 +154,10 @@ func (srv *Server) serveConn(conn net.Conn) {
 	}
 	if standing == refusing {
 		g.times.Idle = min(g.times.Idle, refusingIdle)
+		g.times.Negotiate = min(g.times.Negotiate, refusingNegotiate)
 	}
 	g.released = func() { srv.untrack(g) }
-	frame, err := g.next(srv.times.Negotiate)
+	frame, err := g.next(g.times.Negotiate)
 	if err != nil {
 		g.Close()
 		return

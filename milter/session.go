@@ -52,6 +52,8 @@ type session struct {
 	// The message, from MAIL on.
 	env     *Envelope
 	size    int         // bytes in paths
+	held    int         // bytes of memory that they take
+	charged int         // of these, what is counted with those of other messages
 	tx      Transaction // from DATA on
 	refusal *SMTPReply  // what the message is to be answered whatever the handler thinks
 }
@@ -112,7 +114,7 @@ func (s *session) Connect(host, family string, port uint16, addr string, m gomil
 		if p, err := strconv.ParseUint(macro(m, "client_port"), 10, 16); err == nil && port == 0 {
 			s.client.Port = uint16(p)
 		}
-		s.client.Name = verifiedName(host, macro(m, "client_name"), macro(m, "client_resolve"))
+		s.client.Name = verifiedName(clip(host), macro(m, "client_name"), macro(m, "client_resolve"))
 		s.hostname = macro(m, "j")
 		s.daemon = macro(m, "daemon_name")
 		s.tls = TLS{}
@@ -152,7 +154,7 @@ func cleanAddress(addr string) string {
 // Helo takes the name and the TLS facts, which come with the HELO after STARTTLS.
 func (s *session) Helo(name string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("helo", func() {
-		s.client.Helo = name
+		s.client.Helo = clip(name)
 		s.tls = tlsFacts(m)
 	})
 }
@@ -176,6 +178,7 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (response *gomil
 		}
 	}()
 	return s.on("mail", func() {
+		argument := s.g.takeArgument()
 		s.reset(ErrAborted)
 		if t := tlsFacts(m); t.Version != "" {
 			s.tls = t
@@ -189,30 +192,45 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (response *gomil
 			},
 			Protocol: macro(m, "r"),
 			QueueID:  macro(m, "i"),
-			Sender:   ReadPath(s.g.argument, macro(m, "mail_addr")),
+			Sender:   ReadPath(argument, macro(m, "mail_addr")),
 			UTF8:     hasKeyword(args, "SMTPUTF8"),
 
 			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
 		}
-		s.charge(len(s.g.argument) + s.env.Sender.moreBytes())
+		s.size = len(argument) + s.env.Sender.moreBytes()
+		s.hold(s.size + pathCost)
 	})
 }
 
-// charge counts bytes of the message's paths, and refuses the message if there is no
-// room for them.
-func (s *session) charge(bytes int) bool {
-	s.size += bytes
-	if !s.srv.charge(bytes) {
+// hold counts the memory of one more path, the first ownEnvelope for the message alone.
+// If there is no room for it the message is refused, and holds none any more.
+func (s *session) hold(bytes int) bool {
+	beyond := max(s.held+bytes-ownEnvelope, 0) - s.charged
+	if beyond > 0 && !s.srv.charge(beyond) {
 		s.refuse(replyNoRoom)
+		s.env.Sender, s.env.Recipients = Path{}, nil
+		s.release()
 		return false
 	}
+	s.held += bytes
+	s.charged += max(beyond, 0)
 	return true
 }
 
-// uncharge gives the room for the message's paths back.
-func (s *session) uncharge() {
-	s.srv.charge(-s.size)
-	s.size = 0
+// release gives back what the message's paths have taken.
+func (s *session) release() {
+	if s.charged > 0 {
+		s.srv.charge(-s.charged)
+	}
+	s.size, s.held, s.charged = 0, 0, 0
+}
+
+// clip cuts a name to what is kept of it. The copy keeps the rest from living as long.
+func clip(name string) string {
+	if len(name) <= maxName {
+		return name
+	}
+	return strings.Clone(name[:maxName])
 }
 
 // hasKeyword reports whether a keyword without a value is among ESMTP arguments,
@@ -229,18 +247,20 @@ func hasKeyword(args, keyword string) bool {
 // RcptTo adds a recipient.
 func (s *session) RcptTo(_, _ string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("rcpt", func() {
-		if s.env == nil {
+		argument := s.g.takeArgument()
+		if s.env == nil || s.refusal != nil {
 			return
 		}
-		recipient := ReadPath(s.g.argument, macro(m, "rcpt_addr"))
-		more := len(s.g.argument) + recipient.moreBytes()
+		recipient := ReadPath(argument, macro(m, "rcpt_addr"))
+		more := len(argument) + recipient.moreBytes()
 		if len(s.env.Recipients) >= MaxRecipients || s.size+more > MaxEnvelopeBytes {
 			s.refuse(replyTooManyTo)
 			return
 		}
-		if !s.charge(more) {
+		if !s.hold(more + pathCost) {
 			return
 		}
+		s.size += more
 		s.env.Recipients = append(s.env.Recipients, recipient)
 	})
 }
@@ -341,7 +361,7 @@ func (s *session) Cleanup(gomilter.Modifier) {
 func (s *session) reset(cause error) {
 	tx := s.tx
 	s.env, s.tx, s.refusal = nil, nil, nil
-	s.uncharge()
+	s.release()
 	if tx != nil {
 		tx.End(Outcome{Err: cause})
 	}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -31,6 +32,26 @@ func TestMilterLimits(t *testing.T) {
 	}
 	if got := milterLimits(&config.Config{}, log); got.Sessions <= 0 || got.SessionsPerAddress != 0 {
 		t.Errorf("without limits: got %+v", got)
+	}
+}
+
+// TestMemoryLimit: the memory from which on garbage is collected oftener grows with the
+// sessions; GOMEMLIMIT is the administrator's.
+func TestMemoryLimit(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	t.Setenv("GOMEMLIMIT", "")
+	for sessions, want := range map[int]int64{1: 40<<20 + 10<<10, 5000: 40<<20 + 5000*10<<10} {
+		limitMemory(milter.Limits{Sessions: sessions})
+		if got := debug.SetMemoryLimit(-1); got != want {
+			t.Errorf("%d sessions: %d bytes, want %d", sessions, got, want)
+		}
+	}
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	debug.SetMemoryLimit(12345 << 20)
+	limitMemory(milter.Limits{Sessions: 1})
+	if got := debug.SetMemoryLimit(-1); got != 12345<<20 {
+		t.Errorf("with GOMEMLIMIT: %d bytes", got)
 	}
 }
 
