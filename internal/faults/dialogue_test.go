@@ -2,6 +2,7 @@ package faults
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -248,8 +249,10 @@ func (d *daemon) check(m *miltertest.MTA) error {
 	if err := wantVerdict(m, goodFor(m)); err != nil {
 		return fmt.Errorf("the next message: %w", err)
 	}
-	if err := m.Quit(); err != nil {
+	// Who may not count descriptors knows by this that the connection has ended.
+	if err := errors.Join(m.Send('Q', nil), wantClosed(m)); err != nil {
 		return fmt.Errorf("after the next message: %w", err)
 	}
+	m.Conn.Close()
 	return d.settle(0)
 }
