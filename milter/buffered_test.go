@@ -1,8 +1,10 @@
 package milter
 
 import (
+	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,104 +13,163 @@ import (
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
 )
 
-// bigFrame is the largest frame.
-var bigFrame = miltertest.Frame('B', make([]byte, MaxFrameBytes-1))
+// bigFrame is the largest frame, ordinaryFrame the largest of those that we negotiate.
+var (
+	bigFrame      = miltertest.Frame('B', make([]byte, MaxFrameBytes-1))
+	ordinaryFrame = miltertest.Frame('B', make([]byte, 64<<10))
+)
 
-// bigBuffer is what is counted for reading it.
-const bigBuffer = maxBufferBytes - readAheadBytes
+// What is counted for reading them.
+const (
+	ordinaryCount = ordinaryBuffer - readAheadBytes
+	largeCount    = maxBufferBytes - ordinaryBuffer
+)
 
-// TestReserve holds the bound on read buffers at one below, at, and above.
+// TestReserve holds the bound on larger read buffers at one below, at, and above.
 func TestReserve(t *testing.T) {
 	c := newCrowd(newTestLog(&logBuffer{}))
-	if !c.reserve(maxBufferedBytes-1) || !c.reserve(1) || c.reserve(1) {
+	if !c.reserve(maxLargeBytes-1) || !c.reserve(1) || c.reserve(1) {
 		t.Error("not the limit")
 	}
-	c.release(1)
+	c.large.Add(-1)
 	if c.reserve(2) || !c.reserve(1) {
 		t.Error("what is given back is not had again")
 	}
 }
 
-// TestBufferWaitsForRoom: a frame for which there is no room waits, and passes when
-// there is; if there is none in time its connection is closed.
+// TestBufferSizes: a buffer grows with what it holds, with one stop, and never beyond
+// the largest frame.
+func TestBufferSizes(t *testing.T) {
+	g := newGuard(nil, DefaultTimes())
+	var sizes []int
+	for len(sizes) < 12 {
+		g.in = make([]byte, g.nextSize())
+		sizes = append(sizes, len(g.in))
+		g.greeted = true
+	}
+	want := []int{firstReadBytes, 4 << 10, 8 << 10, 16 << 10, 32 << 10, ordinaryBuffer, 2 * ordinaryBuffer, 4 * ordinaryBuffer,
+		8 * ordinaryBuffer, maxBufferBytes, maxBufferBytes, maxBufferBytes}
+	if !slices.Equal(sizes, want) {
+		t.Errorf("sizes %v, want %v", sizes, want)
+	}
+}
+
+// TestBufferWaitsForRoom: a larger frame for which there is no room waits, and passes
+// when there is; if there is none in time its connection is closed. Ordinary ones pass.
 func TestBufferWaitsForRoom(t *testing.T) {
 	for _, freed := range []bool{true, false} {
 		inHall(t, Limits{}, func(h *hall) {
 			const left = 100 << 10
-			h.reserve(maxBufferedBytes - left)
+			h.reserve(maxLargeBytes - left)
 			m := h.mta("", miltertest.Sendmail817)
 			m.SendUpTo(plainMessage, "body")
 			done := make(chan error, 1)
 			go func() { done <- m.SendRaw(bigFrame) }()
-			time.Sleep(DefaultTimes().Content / 2) // fake time; a disk that hangs under others may take it
 			synctest.Wait()
-			if got := h.buffered.Load(); got > maxBufferedBytes || len(done) != 0 {
-				t.Errorf("%d bytes buffered", got)
+			time.Sleep(owedGrace / 2) // fake time
+			if got := h.large.Load(); got > maxLargeBytes || len(done) != 0 {
+				t.Errorf("%d bytes taken", got)
 			}
+			other := h.mta("", miltertest.Sendmail817)
+			other.SendUpTo(plainMessage, "body")
+			if err := other.SendRaw(ordinaryFrame); err != nil {
+				t.Errorf("an ordinary frame beside it: %v", err)
+			}
+			a, err := other.EOM()
+			mustAnswer(t, a, err, "accept")
 			if freed {
-				h.release(maxBufferedBytes - left)
+				h.large.Add(left - maxLargeBytes)
 				if err := <-done; err != nil {
 					t.Fatalf("after there was room: %v", err)
 				}
 				a, err := m.EOM()
 				mustAnswer(t, a, err, "accept")
-				synctest.Wait()
-				if got := h.buffered.Load(); got != 0 {
-					t.Errorf("%d bytes are counted after the message", got)
-				}
 			} else {
 				if err := <-done; err == nil {
 					t.Error("passed without room")
 				}
 				synctest.Wait()
-				h.release(maxBufferedBytes - left)
-				if !strings.Contains(h.log.String(), errNoRoom.Error()) {
-					t.Errorf("log:\n%s", h.log)
-				}
+				h.large.Add(left - maxLargeBytes)
 			}
-			if s := h.log.String(); strings.Count(s, `limit="buffered bytes"`) != 1 {
+			time.Sleep(2 * bufferPoll) // fake time
+			synctest.Wait()
+			if h.buffered.Load() != 0 || h.large.Load() != 0 {
+				t.Errorf("%d and %d bytes are counted after the messages", h.buffered.Load(), h.large.Load())
+			}
+			if s := h.log.String(); strings.Count(s, `limit="bytes of larger frames"`) != 1 {
 				t.Errorf("log:\n%s", s)
 			}
 		})
 	}
 }
 
-// TestHalfFramesMakeRoom: connections that have stopped within large frames hold no
-// more than the bound together, and are closed when an MTA needs the room.
-func TestHalfFramesMakeRoom(t *testing.T) {
+// TestNoRoomInTime: nobody who owes us nothing is closed for room; who waits for it in
+// vain is, and the log says why.
+func TestNoRoomInTime(t *testing.T) {
 	inHall(t, Limits{}, func(h *hall) {
-		const stalled = 2 * maxBufferedBytes / bigBuffer
-		var conns []net.Conn
-		for range stalled {
-			m := h.mta("", miltertest.Sendmail817)
-			conns = append(conns, m.Conn)
-			go m.SendRaw(bigFrame[:len(bigFrame)-1])
-			synctest.Wait()
-			if got := h.buffered.Load(); got > maxBufferedBytes {
-				t.Fatalf("%d bytes buffered", got)
-			}
-		}
+		h.reserve(maxLargeBytes)
 		m := h.mta("", miltertest.Sendmail817)
-		m.SendUpTo(plainMessage, "header")
-		began := time.Now()
-		if err := m.SendRaw(bigFrame); err != nil {
-			t.Fatal(err)
+		idle := h.mta("", miltertest.Sendmail817)
+		m.SendUpTo(plainMessage, "body")
+		if err := m.SendRaw(bigFrame); err == nil {
+			t.Error("passed without room")
 		}
-		a, err := m.EOM()
-		mustAnswer(t, a, err, "accept")
-		if waited := time.Since(began); waited > 2*owedGrace {
-			t.Errorf("waited %v", waited)
+		synctest.Wait()
+		if !h.passes(idle) {
+			t.Error("another one is refused")
 		}
-		closed := 0
-		for _, c := range conns {
-			if isClosed(c) {
-				closed++
-			}
-		}
-		if closed == 0 {
-			t.Error("nobody made room")
-		}
+		h.large.Add(-maxLargeBytes)
 	})
+}
+
+// TestHalfFramesMakeRoom: connections that have stopped within a frame hold little more
+// than the bound together, and ordinary and larger frames of others pass at once or
+// after a moment.
+func TestHalfFramesMakeRoom(t *testing.T) {
+	for name, tt := range map[string]struct {
+		frame []byte
+		most  func(h *hall) bool
+	}{
+		"ordinary": {ordinaryFrame, func(h *hall) bool { return h.buffered.Load() <= maxBufferedBytes+ordinaryCount }},
+		"large":    {bigFrame, func(h *hall) bool { return h.large.Load() <= maxLargeBytes }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inHall(t, Limits{}, func(h *hall) {
+				const stalled = 300
+				var conns []net.Conn
+				for range stalled {
+					m := h.mta("", miltertest.Sendmail817)
+					conns = append(conns, m.Conn)
+					go m.SendRaw(tt.frame[:len(tt.frame)-1])
+					synctest.Wait()
+					time.Sleep(2 * owedGrace) // fake time
+				}
+				if !tt.most(h) {
+					t.Errorf("%d and %d bytes are buffered", h.buffered.Load(), h.large.Load())
+				}
+				m := h.mta("", miltertest.Sendmail817)
+				m.SendUpTo(plainMessage, "body")
+				began := time.Now()
+				if err := m.SendRaw(ordinaryFrame); err != nil || time.Since(began) > 0 {
+					t.Errorf("an ordinary frame took %v: %v", time.Since(began), err)
+				}
+				if err := m.SendRaw(bigFrame); err != nil || time.Since(began) > owedGrace {
+					t.Errorf("a large one took %v: %v", time.Since(began), err)
+				}
+				a, err := m.EOM()
+				mustAnswer(t, a, err, "accept")
+				closed := 0
+				for _, c := range conns {
+					if isClosed(c) {
+						closed++
+					}
+				}
+				if closed == 0 || !isClosed(conns[0]) {
+					t.Errorf("%d made room, the first one among them: %v", closed, isClosed(conns[0]))
+				}
+			})
+		})
+	}
 }
 
 // TestBufferIsGivenBack: a message that waits for its verdict holds no large buffer,
@@ -116,22 +177,32 @@ func TestHalfFramesMakeRoom(t *testing.T) {
 func TestBufferIsGivenBack(t *testing.T) {
 	inHall(t, Limits{}, func(h *hall) {
 		m := h.mta("", miltertest.Sendmail817)
-		m.SendUpTo(plainMessage, "header")
+		m.SendUpTo(plainMessage, "body")
 		m.SendRaw(bigFrame)
 		synctest.Wait()
-		if got := h.buffered.Load(); got != bigBuffer {
-			t.Errorf("in the content %d bytes are counted, want %d", got, bigBuffer)
+		if h.buffered.Load() != ordinaryCount || h.large.Load() != largeCount {
+			t.Errorf("in the content %d and %d bytes are counted, want %d and %d", h.buffered.Load(), h.large.Load(), ordinaryCount, largeCount)
 		}
-		h.reserve(maxBufferedBytes / 2)
+		h.ordinary(maxBufferedBytes / 2)
 		m.Body([]byte("x"))
 		synctest.Wait()
-		if got := h.buffered.Load(); got != maxBufferedBytes/2 {
-			t.Errorf("in the content, with little room, %d bytes are counted", got-maxBufferedBytes/2)
+		if got := h.buffered.Load(); got != maxBufferedBytes/2 || h.large.Load() != 0 {
+			t.Errorf("in the content, with little room, %d and %d bytes are counted", got-maxBufferedBytes/2, h.large.Load())
 		}
-		h.release(maxBufferedBytes / 2)
+		h.ordinary(-maxBufferedBytes / 2)
+		h.handler.verdict = func(ctx context.Context) Verdict {
+			synctest.Wait()
+			if h.buffered.Load() != 0 || h.large.Load() != 0 {
+				t.Errorf("waiting for its verdict, %d and %d bytes are counted", h.buffered.Load(), h.large.Load())
+			}
+			return Accept()
+		}
 		m.SendRaw(bigFrame)
 		a, err := m.EOM()
 		mustAnswer(t, a, err, "accept")
+		if a, err = m.SendMessage(plainMessage); err == nil {
+			mustAnswer(t, a, err, "accept")
+		}
 	})
 }
 

@@ -28,11 +28,12 @@ type crowd struct {
 	perAddress map[netip.Prefix]int
 
 	// The last searches for room that found none: within the limit of an address, in all
-	// (the zero Prefix), and in buffers.
-	searched        map[netip.Prefix]time.Time
-	searchedBuffers time.Time
+	// (the zero Prefix), and in ordinary and in larger buffers.
+	searched                         map[netip.Prefix]time.Time
+	searchedBuffered, searchedLarger time.Time
 
-	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes
+	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes, up to ordinaryBuffer
+	large     atomic.Int64 // bytes by which they exceed that
 	envelopes atomic.Int64 // bytes in paths of messages
 
 	logSessions, logAddress, logAway, logRoom, logBuffers, logEnvelopes minutely.Cases
@@ -213,37 +214,43 @@ func (c *crowd) isDraining() bool {
 	return c.draining
 }
 
-// reserve takes room for a larger read buffer if there is any.
-func (c *crowd) reserve(bytes int) bool {
-	if c.buffered.Add(int64(bytes)) <= maxBufferedBytes {
-		return true
+// ordinary counts bytes of a read buffer up to ordinaryBuffer, fewer if n is negative.
+// There always is room for them, at the cost of who owes us the rest of a frame.
+func (c *crowd) ordinary(n int) {
+	if c.buffered.Add(int64(n)) > maxBufferedBytes && n > 0 {
+		c.wantRoom(&c.searchedBuffered, 0)
 	}
-	c.buffered.Add(-int64(bytes))
-	return false
 }
 
-func (c *crowd) release(bytes int) { c.buffered.Add(-int64(bytes)) }
+// reserve takes room for bytes of a larger read buffer if there is any.
+func (c *crowd) reserve(n int) bool {
+	if c.large.Add(int64(n)) <= maxLargeBytes {
+		return true
+	}
+	c.large.Add(-int64(n))
+	return false
+}
 
 // isShort reports whether read buffers had better be given back when they are empty.
 func (c *crowd) isShort() bool { return c.buffered.Load() > maxBufferedBytes/2 }
 
 // wantRoom closes the connection that has owed us for longest the rest of what it holds
-// a read buffer for, if it has for too long.
-func (c *crowd) wantRoom() {
+// more than some bytes of read buffer for, if it has for too long.
+func (c *crowd) wantRoom(searched *time.Time, more int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.searchedBuffers) < searchPause {
+	if time.Since(*searched) < searchPause {
 		return
 	}
 	var worst *guard
 	longest := owedGrace
 	for g := range c.conns {
-		if owed, _ := g.owes(); g.standing != outside && g.reserved.Load() > 0 && owed >= longest {
+		if owed, _ := g.owes(); g.standing != outside && g.buffered.Load() > more && owed >= longest {
 			worst, longest = g, owed
 		}
 	}
 	if worst == nil {
-		c.searchedBuffers = time.Now()
+		*searched = time.Now()
 		return
 	}
 	c.close([]*guard{worst})
@@ -252,7 +259,7 @@ func (c *crowd) wantRoom() {
 // noteShort tells the log that a connection waits for room.
 func (c *crowd) noteShort() {
 	if n, tell := c.logBuffers.Next(); tell {
-		c.log.Warn("no room for a larger frame: its connection waits for others to finish theirs", "limit", "buffered bytes", "most", maxBufferedBytes, "cases", n)
+		c.log.Warn("no room for a larger frame: its connection waits for others to finish theirs", "limit", "bytes of larger frames", "most", maxLargeBytes, "cases", n)
 	}
 }
 

@@ -212,7 +212,7 @@ func (h *strictHandler) check(t *testing.T) {
 func (c *crowd) check(t *testing.T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.conns)+c.sessions+c.refusing+len(c.perAddress) != 0 || c.buffered.Load() != 0 || c.envelopes.Load() != 0 {
+	if len(c.conns)+c.sessions+c.refusing+len(c.perAddress) != 0 || c.buffered.Load() != 0 || c.large.Load() != 0 || c.envelopes.Load() != 0 {
 		t.Errorf("%d connections are left, counted are %d and %d refused, from %d addresses, %d bytes in buffers and %d in paths",
 			len(c.conns), c.sessions, c.refusing, len(c.perAddress), c.buffered.Load(), c.envelopes.Load())
 	}

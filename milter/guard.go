@@ -18,6 +18,10 @@ const (
 	// to one frame, and goes back to this size when it is empty again.
 	readAheadBytes = 4 << 10
 
+	// ordinaryBuffer is the size that is enough for every frame of the data size that
+	// we negotiate (64 KiB), with its length and command.
+	ordinaryBuffer = frameHeaderBytes + 1 + 64<<10
+
 	// maxBufferBytes is the last size of that buffer: one frame and its length.
 	maxBufferBytes = frameHeaderBytes + MaxFrameBytes
 
@@ -70,7 +74,7 @@ type guard struct {
 	crowd    *crowd       // all connections; nil if this one is not counted
 	address  netip.Prefix // of the peer, as it is counted
 	standing standing     // guarded by crowd.mu
-	reserved atomic.Int64 // bytes of the read buffer that are counted
+	buffered atomic.Int64 // bytes of the read buffer beyond readAheadBytes
 	owed     atomic.Int64 // when the MTA began to owe us bytes, since crowd.began; 0: it does not
 	greeted  bool         // the MTA has made its offer
 

@@ -4,19 +4,21 @@ import "time"
 
 // This file is what a guard holds of what all connections share, and how long.
 
-// growBuffer makes the read buffer larger. If all connections together hold too much,
-// it waits for others, or if that is not wanted returns errNoRoom.
+// growBuffer makes the read buffer larger. For a frame that is larger than any we
+// negotiate it waits if all connections together hold too much, or if that is not
+// wanted returns errNoRoom.
 func (g *guard) growBuffer(wait bool) error {
-	size := firstReadBytes
-	if g.greeted || len(g.in) > 0 {
-		size = min(max(2*len(g.in), readAheadBytes), maxBufferBytes)
-	}
-	more := max(size-readAheadBytes, 0) - int(g.reserved.Load())
-	if more > 0 && g.crowd != nil {
-		if err := g.awaitRoom(more, wait); err != nil {
-			return err
+	size := g.nextSize()
+	if g.crowd != nil {
+		if larger := max(size, ordinaryBuffer) - max(len(g.in), ordinaryBuffer); larger > 0 {
+			if err := g.awaitRoom(larger, wait); err != nil {
+				return err
+			}
 		}
-		g.reserved.Add(int64(more))
+		if more := min(max(size, readAheadBytes), ordinaryBuffer) - min(max(len(g.in), readAheadBytes), ordinaryBuffer); more > 0 {
+			g.crowd.ordinary(more)
+		}
+		g.buffered.Store(int64(max(size-readAheadBytes, 0)))
 	}
 	in := make([]byte, size)
 	copy(in, g.in)
@@ -24,8 +26,21 @@ func (g *guard) growBuffer(wait bool) error {
 	return nil
 }
 
-// awaitRoom takes room for bytes of a read buffer. While it waits, it is not the MTA
-// that owes something; it waits as long as the MTA may take for the whole.
+// nextSize returns the size of the read buffer after this one: it doubles, with a stop
+// at the size that is enough for ordinary frames.
+func (g *guard) nextSize() int {
+	size := max(2*len(g.in), readAheadBytes)
+	switch {
+	case len(g.in) == 0 && !g.greeted:
+		return firstReadBytes
+	case len(g.in) < ordinaryBuffer && size > ordinaryBuffer-readAheadBytes:
+		return ordinaryBuffer
+	}
+	return min(size, maxBufferBytes)
+}
+
+// awaitRoom takes room for bytes of a larger read buffer. Whoever waits for it goes on
+// owing us the rest of the frame: he holds room himself.
 func (g *guard) awaitRoom(bytes int, wait bool) error {
 	if g.crowd.reserve(bytes) {
 		return nil
@@ -34,16 +49,11 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 		return errNoRoom
 	}
 	g.crowd.noteShort()
-	g.settled()
-	defer g.owing()
 	late := time.Now().Add(g.times.Frame)
-	if !g.contentEnd.IsZero() {
-		late = g.lastMoment()
-	}
 	poll := time.NewTicker(bufferPoll)
 	defer poll.Stop()
 	for {
-		g.crowd.wantRoom()
+		g.crowd.wantRoom(&g.crowd.searchedLarger, ordinaryBuffer-readAheadBytes)
 		<-poll.C
 		if g.crowd.reserve(bytes) {
 			// What came meanwhile is not late.
@@ -58,10 +68,14 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 
 // dropBuffer gives the read buffer back.
 func (g *guard) dropBuffer() {
+	size := len(g.in)
 	g.in, g.start, g.end = nil, 0, 0
-	if n := g.reserved.Swap(0); n > 0 && g.crowd != nil {
-		g.crowd.release(int(n))
+	if g.crowd == nil || size <= readAheadBytes {
+		return
 	}
+	g.buffered.Store(0)
+	g.crowd.ordinary(readAheadBytes - min(size, ordinaryBuffer))
+	g.crowd.large.Add(-int64(max(size-ordinaryBuffer, 0)))
 }
 
 // owing notes that the MTA owes us bytes from now on, if it did not yet.

@@ -20,10 +20,14 @@ const (
 	// refusingIdle is how long one of these may be silent.
 	refusingIdle = time.Minute
 
-	// maxBufferedBytes bounds the read buffers of all connections, as far as they have
-	// grown beyond readAheadBytes, which is for frames of a large message. Who needs
-	// more has to wait for the others.
+	// maxBufferedBytes is how much the read buffers of all connections may grow beyond
+	// readAheadBytes, up to ordinaryBuffer each. Beyond it nobody waits, but the
+	// connections that have owed us the rest of a frame for longest are closed.
 	maxBufferedBytes = 16 << 20
+
+	// maxLargeBytes bounds what they grow beyond that, for frames that are larger than
+	// any that we negotiate: long header fields, and hostile ones. Who needs more waits.
+	maxLargeBytes = 8 << 20
 
 	// bufferPoll is the time between two attempts to get that room.
 	bufferPoll = 5 * time.Millisecond

@@ -54,7 +54,7 @@ func inHall(t *testing.T, limits Limits, test func(h *hall)) {
 		cancel()
 		h.Shutdown(ctx)
 		synctest.Wait()
-		if h.sessions != 0 || h.refusing != 0 || len(h.perAddress) != 0 || h.buffered.Load() != 0 || h.envelopes.Load() != 0 {
+		if h.sessions != 0 || h.refusing != 0 || len(h.perAddress) != 0 || h.buffered.Load() != 0 || h.large.Load() != 0 || h.envelopes.Load() != 0 {
 			t.Errorf("at the end %d sessions, %d refusing, %d addresses, %d bytes buffered, %d of envelopes are counted",
 				h.sessions, h.refusing, len(h.perAddress), h.buffered.Load(), h.envelopes.Load())
 		}
