@@ -84,7 +84,7 @@ func testSpoolLimits(t *testing.T, p *lab.Pipeline) {
 			}
 		}
 		mustSpoolEmpty(t, p)
-		const told = "warn spool: messages cannot be stored: what is free on the file system is to be left free (--min-free)"
+		const told = "warn spool: messages cannot be stored: less than --min-free would be left on the file system"
 		if n := strings.Count(p.Milter.Output(), told); n != 1 {
 			t.Errorf("%d lines about it in the log, want one", n)
 		}
