@@ -16,9 +16,11 @@ import (
 // [placed.lock]. Being open, it stays the same directory after the process has changed
 // its user or working directory.
 type directory struct {
-	file  *os.File
-	path  string
-	actor *identity // with whose rights root works here
+	file    *os.File
+	path    string
+	actor   *identity // with whose rights root works here
+	starter int       // whose files are made here at the start
+	account *identity // who the process will be, nil if it stays who it is
 }
 
 // fileID tells one file from all others on this host while it exists.
@@ -79,6 +81,10 @@ func (p *placed) open(account *Account) error {
 	}
 	p.dir.file = os.NewFile(uintptr(fd), p.dir.path)
 	p.dir.actor = identityFor(&stat, fixed, account)
+	p.dir.starter = p.dir.actor.user()
+	if account != nil {
+		p.dir.account = &identity{account.UID, account.GID, account.Groups}
+	}
 	switch stat.Mode & (unix.S_IWOTH | unix.S_ISVTX) {
 	case unix.S_IWOTH | unix.S_ISVTX:
 		p.warning = fmt.Sprintf("directory %s is writable by everybody (mode %04o), who can take the place of %s whenever no instance runs: choose another path with %s",
@@ -101,6 +107,20 @@ func (d *directory) stat(name string) (*unix.Stat_t, error) {
 	var stat unix.Stat_t
 	err := unix.Fstatat(d.fd(), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
 	return &stat, err
+}
+
+// removeOpened removes a name if it still is the open file.
+func (d *directory) removeOpened(name string, fd int) error {
+	var stat unix.Stat_t
+	err := unix.Fstat(fd, &stat)
+	if err != nil {
+		return err
+	}
+	named, err := d.stat(name)
+	if err == nil && idOf(named) == idOf(&stat) {
+		err = unix.Unlinkat(d.fd(), name, 0)
+	}
+	return err
 }
 
 // removeIf removes the name if it still is the given file. One that is gone, or is

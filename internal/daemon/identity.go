@@ -42,13 +42,14 @@ func (id *identity) user() int {
 	return id.uid
 }
 
-// do calls f with the rights of id, on a thread that f must not leave. After
-// DropPrivileges it is f alone.
+// do calls f with the rights of id, on a thread that f must not leave; f may call it for
+// another identity. After DropPrivileges it is f alone.
 func (id *identity) do(f func() error) error {
 	if id == nil || os.Geteuid() != 0 {
 		return f()
 	}
 	runtime.LockOSThread()
+	wasUID, wasGID := fileRights()
 	groups, err := unix.Getgroups()
 	if err == nil {
 		err = setFileRights(id.uid, id.gid, id.groups)
@@ -56,7 +57,7 @@ func (id *identity) do(f func() error) error {
 	if err == nil {
 		err = f()
 	}
-	if back := setFileRights(0, os.Getegid(), groups); back != nil {
+	if back := setFileRights(wasUID, wasGID, groups); back != nil {
 		// The thread stays locked, and ends with its goroutine.
 		return errors.Join(err, failf(ExitOS, "cannot take back the rights of root: %w", back))
 	}
@@ -76,11 +77,17 @@ func setFileRights(uid, gid int, groups []int) error {
 	if err != nil {
 		return failf(ExitOS, "cannot take on the rights of user %s: %w", userName(uid), err)
 	}
-	// Neither call tells whether it did anything; an impossible id changes nothing.
-	nowUID, _ := unix.SetfsuidRetUid(-1)
-	nowGID, _ := unix.SetfsgidRetGid(-1)
-	if nowUID != uid || nowGID != gid {
+	// Neither call tells whether it did anything.
+	if nowUID, nowGID := fileRights(); nowUID != uid || nowGID != gid {
 		return failf(ExitOS, "cannot take on the rights of user %s: the kernel did not", userName(uid))
 	}
 	return nil
+}
+
+// fileRights returns the user and group of setFileRights: an impossible id changes
+// nothing.
+func fileRights() (uid, gid int) {
+	uid, _ = unix.SetfsuidRetUid(-1)
+	gid, _ = unix.SetfsgidRetGid(-1)
+	return uid, gid
 }

@@ -137,17 +137,7 @@ func (p *placed) checkMade(stat *unix.Stat_t) error {
 // unbind removes what claim has made; the lock is held, and what made us give up is the
 // error to report.
 func (p *placed) unbind(node int) {
-	var stat unix.Stat_t
-	_ = p.dir.actor.do(func() error {
-		if err := unix.Fstat(node, &stat); err != nil {
-			return err
-		}
-		named, err := p.dir.stat(p.name)
-		if err == nil && idOf(named) == idOf(&stat) {
-			err = unix.Unlinkat(p.dir.fd(), p.name, 0)
-		}
-		return err
-	})
+	_ = p.dir.actor.do(func() error { return p.dir.removeOpened(p.name, node) })
 }
 
 // bindWithMode makes the socket with at most the bits of mode.

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 // options are those of the little daemon.
 type options struct {
 	mode, socket, pidFile, user, status, gate string
+	account                                   *Account // from -account, who also owns the socket
 	foreground                                bool
 	timeout                                   time.Duration
 }
@@ -66,6 +67,9 @@ func program() int {
 	flags.StringVar(&opt.socket, "socket", "", "")
 	flags.StringVar(&opt.pidFile, "pid-file", "", "")
 	flags.StringVar(&opt.user, "user", "", "")
+	flags.Func("account", "JSON of whom to become, from before the start on", func(text string) error {
+		return json.Unmarshal([]byte(text), &opt.account)
+	})
 	flags.StringVar(&opt.status, "status", "", "")
 	flags.StringVar(&opt.gate, "gate", "", "FIFO that is read before the program goes on")
 	flags.BoolVar(&opt.foreground, "foreground", false, "")
@@ -117,22 +121,32 @@ func (opt *options) run(parent *Parent) error {
 }
 
 func (opt *options) serve(parent *Parent, signals <-chan os.Signal) error {
-	listener, err := Listen(ListenConfig{Network: "unix", Address: opt.socket, OwnerUID: -1, GroupGID: -1})
+	cfg := ListenConfig{Network: "unix", Address: opt.socket, OwnerUID: -1, GroupGID: -1, Account: opt.account}
+	if opt.account != nil {
+		cfg.OwnerUID = opt.account.UID
+	}
+	listener, err := Listen(cfg)
 	if err != nil {
 		return err
 	}
 	defer listener.Close()
 	var pidFile *PIDFile
 	if opt.pidFile != "" {
-		if pidFile, err = WritePIDFile(opt.pidFile, nil); err != nil {
+		if pidFile, err = WritePIDFile(opt.pidFile, opt.account); err != nil {
 			return err
 		}
 	}
 	defer pidFile.Remove()
-	if opt.user != "" {
+	if opt.mode == dieStarting {
+		dieLocked(listener, pidFile)
+	}
+	if opt.user != "" || opt.account != nil {
 		if err := opt.drop(); err != nil {
 			return err
 		}
+	}
+	if opt.mode == dieEnding {
+		dieLocked(listener, pidFile)
 	}
 	if err := opt.writeStatus(); err != nil {
 		return err
@@ -156,9 +170,12 @@ func (opt *options) drop() error {
 		}()
 		<-locked
 	}
-	account, err := LookupAccount(opt.user)
-	if err != nil {
-		return err
+	account := opt.account
+	if account == nil {
+		var err error
+		if account, err = LookupAccount(opt.user); err != nil {
+			return err
+		}
 	}
 	if err := DropPrivileges(account); err != nil {
 		return err

@@ -156,6 +156,24 @@ func TestRightsComeBack(t *testing.T) {
 	if after, err := unix.Getgroups(); err != nil || !slices.Equal(after, before) {
 		t.Errorf("groups %v, were %v, %v", after, before, err)
 	}
+	third := &identity{uid: thirdUID, gid: thirdGID}
+	err = user.do(func() error {
+		err := third.do(func() error {
+			uid, gid := fileRights()
+			if groups, err := unix.Getgroups(); err != nil || uid != thirdUID || gid != thirdGID || len(groups) > 0 {
+				t.Errorf("as another one's other one: %d, %d, %v, %v", uid, gid, groups, err)
+			}
+			return failure
+		})
+		uid, gid := fileRights()
+		if groups, err := unix.Getgroups(); err != nil || uid != user.uid || gid != user.gid || !slices.Equal(groups, user.groups) {
+			t.Errorf("back as another: %d, %d, %v, %v", uid, gid, groups, err)
+		}
+		return err
+	})
+	if uid, gid := fileRights(); err != failure || uid != 0 || gid != 0 {
+		t.Errorf("back as root: %d, %d, %v", uid, gid, err)
+	}
 	for _, uid := range []int{0, accountUID} { // a group that no setgroups(2) takes
 		wrong := &identity{uid, accountGID, []int{-1}}
 		if err := wrong.do(func() error { t.Error("done all the same"); return nil }); ExitCode(err) != ExitOS {
