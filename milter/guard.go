@@ -25,10 +25,6 @@ const (
 	// maxBufferBytes is the last size of that buffer: one frame and its length.
 	maxBufferBytes = frameHeaderBytes + MaxFrameBytes
 
-	// maxWatchedBytes is how much of what an MTA sends while it ought to wait for
-	// our verdict is taken in; beyond it the hang-up is found out by writing only.
-	maxWatchedBytes = 64 << 10
-
 	// closeFlushTimeout bounds the last write to a connection that is closed.
 	closeFlushTimeout = time.Second
 
@@ -272,37 +268,6 @@ func (g *guard) setReadDeadline(wait time.Duration) {
 	}
 	// An error here means a closed connection, which the next read reports.
 	_ = g.conn.SetReadDeadline(deadline)
-}
-
-// watch takes in what the MTA sends while it waits for our verdict. gone is closed
-// when it has hung up. stop ends the watch and must be called before the next
-// Read; it returns when nothing reads any more.
-func (g *guard) watch() (gone <-chan struct{}, stop func()) {
-	hungUp, done := make(chan struct{}), make(chan struct{})
-	if g.inErr != nil {
-		close(hungUp)
-		return hungUp, func() {}
-	}
-	if g.start == g.end {
-		g.dropBuffer() // the verdict may take minutes
-	}
-	g.setReadDeadline(0)
-	go func() {
-		defer close(done)
-		for g.inErr == nil && g.end-g.start < maxWatchedBytes {
-			g.receive(false)
-		}
-		if g.inErr != nil && g.inErr != errNoRoom && !errors.Is(g.inErr, os.ErrDeadlineExceeded) {
-			close(hungUp)
-		}
-	}()
-	return hungUp, func() {
-		_ = g.conn.SetReadDeadline(time.Unix(1, 0))
-		<-done
-		if g.inErr == errNoRoom || errors.Is(g.inErr, os.ErrDeadlineExceeded) {
-			g.inErr = nil
-		}
-	}
 }
 
 // Write keeps what the library writes until the next flush.
