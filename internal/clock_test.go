@@ -34,7 +34,7 @@ var wallClock = []string{
 // wallClockMay are the places that use one of these, and why it is harmless.
 var wallClockMay = map[string]string{
 	"ampdp/exchange.go Unix":            "a deadline that has passed since 1970",
-	"milter/guardwatch.go Unix":              "a deadline that has passed since 1970",
+	"milter/guardwatch.go Unix":         "a deadline that has passed since 1970",
 	"ampdp/ampdptest/lifecycle.go Unix": "a deadline that has passed since 1970",
 }
 
