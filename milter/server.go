@@ -216,6 +216,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	late := time.After(lastAnswers) // from now on: to cut thousands of connections takes its time, too
 	srv.cancel(ErrServerClosed)
 	srv.mu.Lock()
 	conns = srv.list()
@@ -225,7 +226,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	}
 	select {
 	case <-srv.empty:
-	case <-time.After(lastAnswers):
+	case <-late:
 	}
 	return context.Cause(ctx)
 }
