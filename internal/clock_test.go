@@ -1,21 +1,8 @@
 package internal
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"go/ast"
-	"go/importer"
-	"go/parser"
-	"go/token"
 	"go/types"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -59,7 +46,7 @@ func TestNothingIsMeasuredByTheWallClock(t *testing.T) {
 				continue
 			}
 			at := p.files.Position(id.Pos())
-			place := strings.TrimPrefix(at.Filename, p.root+"/") + " " + name
+			place := p.at(id.Pos()) + " " + name
 			used = append(used, place)
 			if wallClockMay[place] == "" {
 				t.Errorf("%s:%d: time.%s measures by the wall clock, which may be set while we run: use time.Since and the like, or say in wallClockMay why it is harmless", at.Filename, at.Line, name)
@@ -74,71 +61,4 @@ func TestNothingIsMeasuredByTheWallClock(t *testing.T) {
 	if calls < 50 {
 		t.Errorf("only %d uses of package time found: the test does not see the source", calls)
 	}
-}
-
-// source is one package of the program, as the compiler understands it.
-type source struct {
-	root  string
-	files *token.FileSet
-	uses  map[*ast.Ident]types.Object
-}
-
-// sources reads all packages of the program but those that only tests use.
-func sources(t *testing.T) []source {
-	t.Helper()
-	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,Module", "./...")
-	cmd.Dir = root
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("go list: %v\n%s", err, &stderr)
-	}
-	exports := map[string]string{}
-	type listed struct {
-		ImportPath, Dir, Export string
-		GoFiles                 []string
-	}
-	var ours []listed
-	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
-		var p listed
-		err := dec.Decode(&p)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		exports[p.ImportPath] = p.Export
-		if path := strings.TrimPrefix(p.ImportPath, module); path != p.ImportPath && !strings.HasPrefix(path, "internal/e2e") && path != "milter/miltertest" {
-			ours = append(ours, p)
-		}
-	}
-	var all []source
-	for _, p := range ours {
-		s := source{root: root, files: token.NewFileSet(), uses: map[*ast.Ident]types.Object{}}
-		var parsed []*ast.File
-		for _, name := range p.GoFiles {
-			f, err := parser.ParseFile(s.files, filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
-			parsed = append(parsed, f)
-		}
-		config := types.Config{Importer: importer.ForCompiler(s.files, "gc", func(path string) (io.ReadCloser, error) {
-			if exports[path] == "" {
-				return nil, fmt.Errorf("no export data of %s", path)
-			}
-			return os.Open(exports[path])
-		})}
-		if _, err := config.Check(p.ImportPath, s.files, parsed, &types.Info{Uses: s.uses}); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, s)
-	}
-	return all
 }
