@@ -35,6 +35,9 @@ type scanner struct {
 	network *lab.Breaker
 }
 
+// trouble is what is broken, and how.
+type trouble struct{ who, kind string }
+
 // breakage breaks things at random until it is stopped, and keeps a record.
 type breakage struct {
 	began  time.Time
@@ -45,21 +48,34 @@ type breakage struct {
 
 	mu     sync.Mutex
 	record []string
-	counts map[string]int
+	counts map[trouble]int
 	errs   []error
 }
 
 // newBreakage is for a run that takes so long.
 func newBreakage(duration time.Duration) *breakage {
-	return &breakage{began: time.Now(), pause: min(scannerPause, duration/8), stop: make(chan struct{}), ending: make(chan struct{}), counts: map[string]int{}}
+	return &breakage{began: time.Now(), pause: min(scannerPause, duration/8), stop: make(chan struct{}), ending: make(chan struct{}), counts: map[trouble]int{}}
 }
 
 // note takes down what is being broken.
-func (b *breakage) note(kind, text string, args ...any) {
+func (b *breakage) note(who, kind, text string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.counts[kind]++
-	b.record = append(b.record, fmt.Sprintf("%7.2f s %s: %s", time.Since(b.began).Seconds(), kind, fmt.Sprintf(text, args...)))
+	b.counts[trouble{who, kind}]++
+	b.record = append(b.record, fmt.Sprintf("%7.2f s %s: %s %s", time.Since(b.began).Seconds(), kind, who, fmt.Sprintf(text, args...)))
+}
+
+// count is how often something was broken in a way that begins with these words.
+func (b *breakage) count(who, words string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for what, often := range b.counts {
+		if what.who == who && strings.HasPrefix(what.kind, words) {
+			n += often
+		}
+	}
+	return n
 }
 
 // fail takes down what could not be broken or mended.
@@ -73,7 +89,7 @@ func (b *breakage) fail(err error) {
 
 // rest waits for a random time with this mean; false if all is to end.
 func (b *breakage) rest(random *rand.Rand, mean time.Duration) bool {
-	return b.wait(time.Duration(min(3, random.ExpFloat64()) * float64(mean)))
+	return b.wait(time.Duration(min(longestRest, random.ExpFloat64()) * float64(mean)))
 }
 
 // wait waits; false if all is to end, which ends the wait.
@@ -96,9 +112,13 @@ func (b *breakage) finish(t *testing.T) string {
 	if err := errors.Join(b.errs...); err != nil {
 		t.Error(err)
 	}
+	sums := map[string]int{}
+	for what, often := range b.counts {
+		sums[what.kind] += often
+	}
 	var counts []string
-	for _, kind := range slices.Sorted(maps.Keys(b.counts)) {
-		counts = append(counts, fmt.Sprintf("%d %s", b.counts[kind], kind))
+	for _, kind := range slices.Sorted(maps.Keys(sums)) {
+		counts = append(counts, fmt.Sprintf("%d %s", sums[kind], kind))
 	}
 	return strings.Join(counts, ", ")
 }
@@ -119,12 +139,12 @@ func (b *breakage) breakScanner(s *scanner, random *rand.Rand) {
 		case n < 6:
 			// Most are short; in a long run one of twenty is too long for --amavisd-timeout.
 			pause := time.Duration(math.Pow(random.Float64(), 4) * float64(b.pause))
-			b.note("amavisd STOP", "%s for %.2f s", s.name, pause.Seconds())
+			b.note(s.name, "amavisd STOP", "for %.2f s", pause.Seconds())
 			b.fail(s.Pause())
 			b.wait(pause)
 			b.fail(s.Resume())
 		default:
-			b.note("worker KILL", "%s", s.name)
+			b.note(s.name, "worker KILL", "")
 			b.fail(s.KillWorker(random))
 		}
 	}
@@ -133,7 +153,7 @@ func (b *breakage) breakScanner(s *scanner, random *rand.Rand) {
 // restart does what Debian's service does.
 func (b *breakage) restart(s *scanner, kind string, stop func() error, random *rand.Rand) {
 	away := upTo(random, scannerAway)
-	b.note(kind, "%s for %.2f s", s.name, away.Seconds())
+	b.note(s.name, kind, "for %.2f s", away.Seconds())
 	b.fail(stop())
 	b.wait(away)
 	b.fail(s.Clean())
@@ -147,12 +167,12 @@ func (b *breakage) breakNetwork(name string, network *lab.Breaker, forward, back
 	for b.rest(random, networkRest) {
 		if random.IntN(3) == 0 {
 			reset := random.IntN(2) == 0
-			b.note("network cut off", "%s, reset %t: %d connections", name, reset, network.CutAll(reset))
+			b.note(name, "network cut off", "reset %t: %d connections", reset, network.CutAll(reset))
 			continue
 		}
 		kind := []lab.FaultKind{lab.FaultCut, lab.FaultReset, lab.FaultStall, lab.FaultSlow}[random.IntN(4)]
 		bad := upTo(random, networkBad)
-		b.note("network "+kind.String(), "%s for %.2f s", name, bad.Seconds())
+		b.note(name, "network "+kind.String(), "for %.2f s", bad.Seconds())
 		of := rand.New(rand.NewPCG(random.Uint64(), 0)) // the network calls it as it likes
 		network.Break(func() lab.Fault { return randomFault(of, kind, forward, backward) })
 		b.wait(bad)
@@ -188,17 +208,21 @@ func (b *breakage) breakDaemon(u *unit, random *rand.Rand) {
 			sig = syscall.SIGHUP
 		default:
 		}
-		_, number := u.Current()
 		switch sig {
 		case syscall.SIGHUP, syscall.SIGUSR1:
-			b.note("milter "+signalName(sig), "%s", u.mta.Name)
+			b.note(u.mta.Name, "milter "+signalName(sig), "")
 			b.fail(u.Signal(sig))
 		default:
-			b.note("milter "+signalName(sig), "%s", u.mta.Name)
-			b.fail(u.end(sig))
-			b.fail(u.Await(number + 1))
+			b.fail(b.endDaemon(u, sig))
 		}
 	}
+}
+
+// endDaemon ends a milter by a signal and waits for the next instance.
+func (b *breakage) endDaemon(u *unit, sig syscall.Signal) error {
+	_, number := u.Current()
+	b.note(u.mta.Name, "milter "+signalName(sig), "")
+	return errors.Join(u.end(sig), u.Await(number+1))
 }
 
 func signalName(sig syscall.Signal) string {

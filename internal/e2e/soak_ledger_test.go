@@ -95,6 +95,19 @@ func (l *ledger) deliver(d *lab.Delivery) {
 	}
 }
 
+// accepted is how many mails an MTA has accepted so far.
+func (l *ledger) accepted(mta *lab.MTA) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, a := range l.accounts {
+		if a.mta == mta {
+			n += a.accepted
+		}
+	}
+	return n
+}
+
 // totals are the sums over all accounts.
 type totals struct {
 	sent, accepted, rejected, discarded, delivered, copies, retried, unknown, again int

@@ -27,6 +27,7 @@ type unit struct {
 
 	mu     sync.Mutex
 	last   syscall.Signal // that ended an instance
+	killed int            // instances ended by KILL
 	dead   []string       // what the last instance has left in the spool
 	swept  int            // of the like, in all
 	faults []string       // what an instance left that it must not leave
@@ -84,6 +85,7 @@ func (u *unit) ended(*lab.Milter) {
 		u.faults = append(u.faults, err.Error())
 	}
 	if u.last == syscall.SIGKILL {
+		u.killed++
 		return
 	}
 	if len(names) > 0 {
@@ -92,6 +94,13 @@ func (u *unit) ended(*lab.Milter) {
 	if u.socket != "" && lab.Gone(u.socket) != nil {
 		u.faults = append(u.faults, fmt.Sprintf("instance %d ended by %v and left its socket", number, u.last))
 	}
+}
+
+// kills is how many instances were ended by KILL.
+func (u *unit) kills() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.killed
 }
 
 // startedAgain looks at whether the next instance has swept all that.

@@ -21,7 +21,7 @@ const (
 
 // How TestSoak goes.
 const (
-	shortSoak    = 16 * time.Second
+	shortSoak    = 13 * time.Second // of the random part
 	soakClients  = 4                // SMTP clients of each MTA
 	soakLargest  = 2 << 20          // bytes, about, of a mail
 	soakRetry    = "3s"             // --retry-time
@@ -112,9 +112,8 @@ func startSoak(t *testing.T, p *lab.Pipeline) *soak {
 	return k
 }
 
-// breakAll begins to break everything, each thing by itself.
-func (k *soak) breakAll(seed uint64, duration time.Duration) *breakage {
-	b := newBreakage(duration)
+// breakAll begins to break everything at random, each thing by itself.
+func (k *soak) breakAll(b *breakage, seed uint64) {
 	stream := uint64(0)
 	begin := func(life func(random *rand.Rand)) {
 		stream++
@@ -124,16 +123,15 @@ func (k *soak) breakAll(seed uint64, duration time.Duration) *breakage {
 	for _, s := range k.scanners {
 		begin(func(random *rand.Rand) { b.breakScanner(s, random) })
 		begin(func(random *rand.Rand) {
-			b.breakNetwork("to the "+s.name, s.network, soakBackward, soakBackward, random)
+			b.breakNetwork(s.path(), s.network, soakBackward, soakBackward, random)
 		})
 	}
 	for _, u := range k.units {
 		begin(func(random *rand.Rand) { b.breakDaemon(u, random) })
 		begin(func(random *rand.Rand) {
-			b.breakNetwork("from "+u.mta.Name, u.network, soakForward, soakBackward, random)
+			b.breakNetwork(u.path(), u.network, soakForward, soakBackward, random)
 		})
 	}
-	return b
 }
 
 // measureAll measures all milters.
@@ -148,8 +146,9 @@ func (k *soak) measureAll(t *testing.T) []use {
 
 // TestSoak sends a known set of mails through both MTAs at once while amavisd, the
 // milters and the networks between them break at random, and holds what the SMTP
-// clients were told against what was delivered. In the first part of the time the
-// milters are ended, too; afterwards everything else breaks on, and what the last
+// clients were told against what was delivered. It begins with a script of troubles,
+// and fails if these and the random ones after it were too few to prove anything. In
+// the first part of the random time the milters are ended, too; afterwards everything else breaks on, and what the last
 // instances have at the end is held against what they had after a minute.
 func TestSoak(t *testing.T) {
 	needLab(t)
@@ -158,16 +157,18 @@ func TestSoak(t *testing.T) {
 	k := startSoak(t, p)
 	ledger := newLedger(&soakPlan{seed: seed, began: time.Now(), largest: soakLargest, kinds: soakKinds})
 	watched(t, p, ledger)
-	began := time.Now()
-	at := func(moment time.Duration) { <-time.After(time.Until(began.Add(moment))) }
 	s := startSenders(ledger, soakClients, true)
-	b := k.breakAll(seed, duration)
+	b := newBreakage(duration)
 	t.Cleanup(func() {
 		if t.Failed() || os.Getenv(soakMinutesVar) != "" {
 			t.Logf("what was broken:\n%s", strings.Join(b.record, "\n"))
 		}
 	})
 
+	b.fail(k.script(b))
+	began := time.Now()
+	at := func(moment time.Duration) { <-time.After(time.Until(began.Add(moment))) }
+	k.breakAll(b, seed)
 	at(duration * endingsShare / 10)
 	close(b.ending)
 	warmUp, spare := soakWarmUp, int64(0)
@@ -179,10 +180,12 @@ func TestSoak(t *testing.T) {
 	s.silence(func() { first = k.measureAll(t) })
 	at(duration)
 	broken := b.finish(t)
+	sendOn(ledger, duration)
 	bringToAnEnd(t, p, s)
-	took := time.Since(began).Round(time.Second)
+	took := time.Since(b.began).Round(time.Second)
 	last := k.measureAll(t)
 
+	k.mustHaveBeenHard(t, b, ledger, duration)
 	sums := ledger.settle(t)
 	starts, swept, harmed := 0, 0, int64(0)
 	for i, u := range k.units {
