@@ -23,6 +23,7 @@ import (
 
 const (
 	// patience is how long a test waits for what must come; the machine may be busy.
+	// See patienceNow.
 	patience = 30 * time.Second
 
 	// pollPause is the time between two looks at what must come.
@@ -118,10 +119,7 @@ func (d *daemon) start() error {
 	if err != nil {
 		return err
 	}
-	d.idle = -1
-	if list, err := d.descriptors(); err == nil {
-		d.idle = len(list)
-	}
+	d.countIdle()
 	return nil
 }
 
@@ -163,10 +161,11 @@ func (d *daemon) signal(sig syscall.Signal) error { return d.cmd.Process.Signal(
 // exits waits for the end of the process and wants this exit code; -1 is that of a
 // process which a signal has ended.
 func (d *daemon) exits(code int) error {
+	limit := max(patienceNow(), endTime)
 	select {
 	case <-d.ended:
-	case <-time.After(patience):
-		return fmt.Errorf("the program still runs after %v", patience)
+	case <-time.After(limit):
+		return fmt.Errorf("the program still runs after %v", limit)
 	}
 	if got := d.cmd.ProcessState.ExitCode(); got != code {
 		return fmt.Errorf("the program ended with code %d, want %d", got, code)
@@ -289,7 +288,7 @@ func (d *daemon) dial() (*miltertest.MTA, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &miltertest.MTA{Conn: conn, Timeout: patience}, nil
+	return &miltertest.MTA{Conn: conn, Timeout: max(patienceNow(), endTime)}, nil
 }
 
 // queueID is a new one.
@@ -320,7 +319,8 @@ func giveToAccount(path string) error {
 
 // await polls until there is no error any more; what is waited for is said in the error.
 func await(what string, reached func() error) error {
-	limit := time.NewTimer(patience)
+	long := patienceNow()
+	limit := time.NewTimer(long)
 	defer limit.Stop()
 	tick := time.NewTicker(pollPause)
 	defer tick.Stop()
@@ -332,7 +332,7 @@ func await(what string, reached func() error) error {
 		select {
 		case <-tick.C:
 		case <-limit.C:
-			return fmt.Errorf("waited %v for %s: %w", patience, what, err)
+			return fmt.Errorf("waited %v for %s: %w", long, what, err)
 		}
 	}
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
 )
 
-// leastCases is how many cases the whole matrix has at least.
-const leastCases = 400
-
 // A faultCase breaks something at a point of a message.
 type faultCase struct {
 	point, fault string // row and column of the table
@@ -36,7 +33,7 @@ type group struct {
 }
 
 // groupsAtOnce is how many groups run at once: most of them wait now and then.
-const groupsAtOnce = 3
+const groupsAtOnce = 4
 
 // groups are all tables.
 func groups() []group {
@@ -48,7 +45,6 @@ func groups() []group {
 func TestFaults(t *testing.T) {
 	began := time.Now()
 	tables := newTables()
-	var filtered atomic.Bool // by -run
 	places := make(chan struct{}, groupsAtOnce)
 	var running sync.WaitGroup
 	for _, g := range groups() {
@@ -58,10 +54,10 @@ func TestFaults(t *testing.T) {
 			ran := false
 			t.Run(dashed(g.name, g.variant), func(t *testing.T) {
 				ran = true
-				g.run(t, tables.of(g.name, g.cases))
+				g.run(t, tables)
 			})
 			if !ran {
-				filtered.Store(true)
+				tables.filtered.Store(true)
 			}
 		})
 	}
@@ -69,10 +65,15 @@ func TestFaults(t *testing.T) {
 	for _, table := range tables.list {
 		t.Logf("%s", table)
 	}
-	cases, failed := tables.count()
-	t.Logf("fault matrix: %d tables, %d cases, %d failed, %.1f s", len(tables.list), cases, failed, time.Since(began).Seconds())
-	if !filtered.Load() && cases < leastCases {
-		t.Errorf("only %d cases, want %d at least", cases, leastCases)
+	if why := uncounted.Load(); why != nil {
+		t.Logf("NOT LOOKED AT: the descriptors of some programs, which root may count: %v", *why)
+	}
+	t.Logf("fault matrix: %s, %.1f s", tables, time.Since(began).Seconds())
+	if tables.filtered.Load() {
+		return
+	}
+	for _, missing := range tables.missing(requirements()) {
+		t.Errorf("the matrix has shrunk: %s", missing)
 	}
 }
 
@@ -83,11 +84,12 @@ func dashed(parts ...string) string {
 }
 
 // run plays the cases of a group.
-func (g group) run(t *testing.T, table *table) {
+func (g group) run(t *testing.T, tables *tables) {
 	queue := make(chan faultCase)
+	r := &groupRun{group: g, t: t, tables: tables, table: tables.of(g.name, g.cases)}
 	var workers sync.WaitGroup
 	for range max(g.workers, 1) {
-		workers.Go(func() { g.work(t, table, queue) })
+		workers.Go(func() { r.work(queue) })
 	}
 	for _, c := range g.cases {
 		queue <- c
@@ -96,23 +98,37 @@ func (g group) run(t *testing.T, table *table) {
 	workers.Wait()
 }
 
+// groupRun is a group whose cases are played.
+type groupRun struct {
+	group
+	t      *testing.T
+	tables *tables
+	table  *table
+	failed atomic.Int64 // cases
+}
+
 // work plays cases on one daemon. A daemon on which a case failed is replaced: what
-// it has left would be held against the next case.
-func (g group) work(t *testing.T, table *table, queue <-chan faultCase) {
+// it has left would be held against the next case. After some failures, or without a
+// daemon, what is left is not run.
+func (r *groupRun) work(queue <-chan faultCase) {
 	var d *daemon
 	var err error
 	for c := range queue {
-		if d == nil && g.options != nil && err == nil {
-			if d, err = startDaemon(*g.options); err != nil {
-				t.Errorf("starting the program, which is not tried again: %v", err)
-			}
-		}
-		if err != nil {
-			table.count(c, false)
+		if err != nil || r.failed.Load() >= groupFailures || failures.Load() >= allFailures {
+			r.table.skip(c)
 			continue
 		}
-		ok := t.Run(dashed(c.point, c.fault, c.detail), func(t *testing.T) { c.play(t, d) })
-		table.count(c, ok)
+		if d == nil && r.options != nil {
+			if d, err = startDaemon(*r.options); err != nil {
+				fails(r.t.Name(), err)
+				r.t.Errorf("starting the program, which is not tried again: %v", err)
+				r.failed.Add(1)
+				r.table.count(c, false)
+				continue
+			}
+		}
+		ok := r.play(c, d)
+		r.table.count(c, ok)
 		if !ok && d != nil {
 			d.remove()
 			d = nil
@@ -120,9 +136,26 @@ func (g group) work(t *testing.T, table *table, queue <-chan faultCase) {
 	}
 	if d != nil {
 		if err := d.stop(); err != nil {
-			t.Errorf("at the end of a daemon of this group: %v", err)
+			fails(r.t.Name(), err)
+			r.t.Errorf("at the end of a daemon of this group: %v", err)
 		}
 	}
+}
+
+// play plays a case as a test of its own.
+func (r *groupRun) play(c faultCase, d *daemon) (ok bool) {
+	ran := false
+	ok = r.t.Run(dashed(c.point, c.fault, c.detail), func(t *testing.T) {
+		ran = true
+		c.play(t, d)
+	})
+	if !ran {
+		r.tables.filtered.Store(true)
+	}
+	if !ok {
+		r.failed.Add(1)
+	}
+	return ok
 }
 
 // play plays one case and looks what it has left.
@@ -140,6 +173,7 @@ func (c faultCase) play(t *testing.T, d *daemon) {
 	if err == nil {
 		return
 	}
+	fails(t.Name(), err)
 	t.Error(err)
 	if d != nil {
 		t.Logf("the program said:\n%s", d.log.String()[logged:])

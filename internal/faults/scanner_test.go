@@ -86,6 +86,9 @@ func (f scannerFault) play(d *daemon, verdict string) (m *miltertest.MTA, err er
 			err = fmt.Errorf("ending the fault: %w", e)
 		}
 	}
+	if err == nil && f.requests != 0 { // it may have answered before it has read
+		err = awaitRequests(d, requests+f.requests)
+	}
 	if got := len(d.scanner.Requests()) - requests; err == nil && f.requests != 0 && got != f.requests {
 		err = fmt.Errorf("the scanner got %d whole requests, want %d", got, f.requests)
 	}

@@ -68,6 +68,9 @@ func stages() []stage {
 	for _, name := range []string{"DATA", "header 2", "EOH", "body 2"} {
 		list = append(list, stage{name: "after " + name, phase: content, reach: after(name)})
 	}
+	for _, name := range []string{"header 2", "body 2"} {
+		list = append(list, stage{name: "in the middle of " + name, phase: content, reach: inMiddle(name)})
+	}
 	return append(list,
 		stage{name: "large body", phase: content, reach: func(l *liveStage) error { return l.largeBody() }},
 		stage{name: "waiting for a slot", phase: waiting, args: []string{"-m", "1"}, reach: func(l *liveStage) error { return l.waitForSlot() }},
@@ -100,6 +103,23 @@ func after(name string) func(l *liveStage) error {
 			return fmt.Errorf("there is no frame %s", name)
 		}
 		return l.connect(n)
+	}
+}
+
+// inMiddle plays a dialogue up to the middle of the data of a frame.
+func inMiddle(name string) func(l *liveStage) error {
+	return func(l *liveStage) error {
+		n := slices.IndexFunc(dialogue(answered, ""), func(f frame) bool { return f.name == name })
+		if n < 0 {
+			return fmt.Errorf("there is no frame %s", name)
+		}
+		if err := l.connect(n); err != nil {
+			return err
+		}
+		const header = 4 + 1 // bytes: the length and the command
+		raw := l.rest[0].raw
+		l.sent = header + (len(raw)-header)/2
+		return l.m.SendRaw(raw[:l.sent])
 	}
 }
 

@@ -97,9 +97,7 @@ func (l *liveStage) afterStartSignals(signals []syscall.Signal, undo func()) err
 		if err := l.awaitLog(" serving "); err != nil {
 			return err
 		}
-		if list, err := l.d.descriptors(); err == nil {
-			l.d.idle = len(list)
-		}
+		l.d.countIdle()
 		if err := l.d.check(nil); err != nil {
 			return err
 		}
