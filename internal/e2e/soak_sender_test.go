@@ -42,8 +42,10 @@ func startSenders(l *ledger, clients int, hangUp bool) *senders {
 		ledger: l, hangUp: hangUp, next: map[*lab.MTA]*atomic.Int64{}, ended: map[*lab.MTA]*atomic.Int64{},
 		quit: make(chan struct{}), giveUp: make(chan struct{}),
 	}
-	for i, mta := range lab.MTAs() {
+	for _, mta := range lab.MTAs() {
 		s.next[mta], s.ended[mta] = new(atomic.Int64), new(atomic.Int64)
+	}
+	for i, mta := range lab.MTAs() { // from here on the maps are only read
 		for client := range clients {
 			random := rand.New(rand.NewPCG(l.plan.seed, uint64(1000*(i+1)+client)))
 			s.wg.Go(func() { s.send(mta, random) })
