@@ -220,7 +220,7 @@ func (m *model) act(code byte, data []byte, first string, rest []byte) {
 	case 'A':
 		m.forget()
 	case 'H':
-		m.helo = first[:min(len(first), maxName)]
+		m.helo = first[max(len(first)-maxName, 0):]
 		m.answer(miltertest.NRHelo)
 	case 'M':
 		m.forget()

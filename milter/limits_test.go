@@ -333,7 +333,7 @@ func TestSilentRefused(t *testing.T) {
 	})
 }
 
-// TestNamesAreClipped: what a peer tells of itself is kept up to a bound.
+// TestNamesAreClipped: of what a peer tells of itself the end is kept, up to a bound.
 func TestNamesAreClipped(t *testing.T) {
 	for n, want := range map[int]int{maxName - 1: maxName - 1, maxName: maxName, maxName + 1: maxName, MaxFrameBytes - 100: maxName} {
 		inHall(t, Limits{}, func(h *hall) {
@@ -341,12 +341,13 @@ func TestNamesAreClipped(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m.Connect(strings.Repeat("c", n), '4', 25, "192.0.2.1")
-			m.Helo(strings.Repeat("h", n))
+			const end = ".example.net"
+			m.Connect(strings.Repeat("c", n-len(end))+end, '4', 25, "192.0.2.1")
+			m.Helo(strings.Repeat("h", n-len(end)) + end)
 			a, err := m.SendMessage(plainMessage)
 			mustAnswer(t, a, err, "accept")
 			client := h.handler.transaction(t, 0).env.Client
-			if len(client.Name) != want || len(client.Helo) != want {
+			if len(client.Name) != want || len(client.Helo) != want || !strings.HasSuffix(client.Name, "c"+end) || !strings.HasSuffix(client.Helo, "h"+end) {
 				t.Errorf("%d bytes: name of %d, HELO of %d", n, len(client.Name), len(client.Helo))
 			}
 		})

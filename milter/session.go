@@ -225,12 +225,13 @@ func (s *session) release() {
 	s.size, s.held, s.charged = 0, 0, 0
 }
 
-// clip cuts a name to what is kept of it. The copy keeps the rest from living as long.
+// clip cuts a name to what is kept of it: its end, for there the domain stands. The copy
+// keeps the rest from living as long.
 func clip(name string) string {
 	if len(name) <= maxName {
 		return name
 	}
-	return strings.Clone(name[:maxName])
+	return strings.Clone(name[len(name)-maxName:])
 }
 
 // hasKeyword reports whether a keyword without a value is among ESMTP arguments,
