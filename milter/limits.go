@@ -44,9 +44,9 @@ const (
 	// copying, and the rounding of its allocations.
 	pathCost = 96
 
-	// maxName bounds what is kept of a HELO name and of a client's name, in bytes; what
-	// is told of them is shorter.
-	maxName = 1 << 10
+	// maxName bounds what is kept of a HELO name and of a client's name, in bytes. No
+	// line of SMTP is longer: Postfix takes 2,048, and amavisd is told all of it.
+	maxName = 4 << 10
 
 	// owedGrace is how long an MTA may owe us bytes that it has no reason to hold back
 	// (its offer, the rest of a frame, the rest of a message's content) before its
