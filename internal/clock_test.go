@@ -23,6 +23,8 @@ var wallClockMay = map[string]string{
 	"ampdp/exchange.go Unix":            "a deadline that has passed since 1970",
 	"milter/guardwatch.go Unix":         "a deadline that has passed since 1970",
 	"ampdp/ampdptest/lifecycle.go Unix": "a deadline that has passed since 1970",
+
+	"internal/clocktest/clocktest.go Time.Round": "it is about that clock, for tests",
 }
 
 // TestNothingIsMeasuredByTheWallClock reads the source of the program: a step of the

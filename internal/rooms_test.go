@@ -24,6 +24,8 @@ var rooms = map[string]struct {
 		"it is a library for anyone: standard library only"},
 	"ampdp/ampdptest": {[]string{"ampdp"},
 		"a scripted amavisd knows nothing of who asks it"},
+	"internal/clocktest": {nil,
+		"it makes times for tests"},
 	"internal/minutely": {nil,
 		"it counts, and knows nothing of what"},
 	"milter": {[]string{"internal/minutely", "github.com/d--j/go-milter"},

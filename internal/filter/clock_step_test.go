@@ -4,42 +4,21 @@ import (
 	"errors"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/internal/clocktest"
 )
-
-// steps are by how much a clock is set: forward and back, as NTP and administrators do.
-var steps = []time.Duration{time.Hour, -time.Hour, 20 * 365 * 24 * time.Hour, -20 * 365 * 24 * time.Hour}
-
-// beforeStep is a time as it is remembered when the wall clock has been set by step
-// since: the reading of the clock that nobody sets is what it was. Package time offers
-// no such thing, so this knows what a time.Time is made of, and looks whether that is so.
-func beforeStep(t *testing.T, at time.Time, step time.Duration) time.Time {
-	t.Helper()
-	const nsecBits, hasMonotonic = 30, 1 << 63
-	then := at
-	wall := (*uint64)(unsafe.Pointer(&then))
-	if *wall&hasMonotonic == 0 {
-		t.Fatal("a time without a monotonic reading")
-	}
-	*wall -= uint64(step/time.Second) << nsecBits
-	if then.Sub(at) != 0 || then.Round(0).Sub(at.Round(0)) != -step {
-		t.Fatalf("a time.Time is not what it was: %v and %v", at, then)
-	}
-	return then
-}
 
 // What is remembered of a scanner ends when its time is over, however the clock of
 // the host was set meanwhile: no scanner is buried early or late, rests for an hour,
 // or stays out of rotation although it answers.
 func TestClockStepAndScanners(t *testing.T) {
-	for _, step := range steps {
+	for _, step := range clocktest.Steps {
 		t.Run(step.String(), func(t *testing.T) {
 			r := newRig(retryTime, maxWait, &fakeScanner{do: always(refused)})
 			defer r.close()
 			sc := r.list[0]
-			ago := func(d time.Duration) time.Time { return beforeStep(t, time.Now().Add(-d), step) }
+			ago := func(d time.Duration) time.Time { return clocktest.BeforeStep(t, time.Now().Add(-d), step) }
 
 			sc.silentSince = ago(retryTime - time.Second)
 			r.bury(sc, refused)
@@ -84,13 +63,13 @@ func TestClockStepAndScanners(t *testing.T) {
 
 // A message waits neither longer nor shorter because the clock was set meanwhile.
 func TestClockStepAndWaits(t *testing.T) {
-	for _, step := range steps {
+	for _, step := range clocktest.Steps {
 		t.Run(step.String(), func(t *testing.T) {
 			r := newRig(retryTime, maxWait, &fakeScanner{do: always(refused)})
 			defer r.close()
 			again := &tryAgain{failure{CauseUnavailable, refused}}
 			for waited, over := range map[time.Duration]bool{retryTime - time.Second: false, retryTime + time.Second: true} {
-				at := beforeStep(t, time.Now().Add(-waited), step)
+				at := clocktest.BeforeStep(t, time.Now().Add(-waited), step)
 				s := &scan{scanners: r.scanners, req: new(ampdp.Request), log: r.log, wait: r.wait, firstTry: at, firstFailure: at, firstRefusal: at}
 				err := s.pause(t.Context(), again, time.Millisecond)
 				var f *failure
