@@ -146,6 +146,20 @@ func limitFiles(t *testing.T, limit int) (restore func()) {
 	return func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &old)) }
 }
 
+// leaveFree limits the number of descriptors so that just n more can be opened, until
+// the function that it returns is called. The limit is one of numbers, not of how many
+// are open: what the tests were started with may have any number.
+func leaveFree(t *testing.T, n int) (restore func()) {
+	t.Helper()
+	limit := 0
+	for free := 0; free < n; limit++ {
+		if _, err := unix.FcntlInt(uintptr(limit), unix.F_GETFD, 0); err == unix.EBADF {
+			free++
+		}
+	}
+	return limitFiles(t, limit)
+}
+
 func needRoot(t *testing.T, what string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
