@@ -67,6 +67,9 @@ type guard struct {
 	tail     bool        // the body packet being read is one that no MTA sent
 	last     []byte      // macros for the end of the message, which did not come yet
 
+	sequence sequence
+	content  func(command byte, data []byte) bool // takes header fields and body; nil: the library does
+
 	crowd    *crowd       // all connections; nil if this one is not counted
 	address  netip.Prefix // of the peer, as it is counted
 	standing standing     // guarded by crowd.mu
@@ -128,7 +131,9 @@ func (g *guard) admit() error {
 		if err := g.note(command); err != nil {
 			return err
 		}
-		g.handOn(command, data, frame)
+		if !g.serve(command, data) {
+			g.handOn(command, data, frame)
+		}
 	}
 	return nil
 }

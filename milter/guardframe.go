@@ -4,10 +4,12 @@ package milter
 
 // handOn has the library read a frame, or what it can read of it.
 func (g *guard) handOn(command byte, data, frame []byte) {
-	switch command {
-	case cmdMacro:
+	if command == cmdMacro {
 		g.handOnMacros(data)
 		return
+	}
+	forget := g.sequence.hand(command, false)
+	switch command {
 	case cmdBodyEOB:
 		g.admitted = append(g.last, frame...)
 		if len(data) > 0 {
@@ -31,6 +33,14 @@ func (g *guard) handOn(command byte, data, frame []byte) {
 		g.admitted = frame
 	}
 	g.told, g.last = false, nil
+	g.forget(forget)
+}
+
+// forget puts an ABORT before what is handed on, if that is needed.
+func (g *guard) forget(needed bool) {
+	if needed {
+		g.admitted = append(appendFrame(nil, cmdAbort, nil), g.admitted...)
+	}
 }
 
 // handOnMacros hands macros on, those for the end of the message only with that: to the
@@ -42,6 +52,7 @@ func (g *guard) handOnMacros(data []byte) {
 	case isMacroStage(data[0]):
 		g.admitted = appendFrame(nil, cmdMacro, keepMacros(data))
 		g.told = data[0] == cmdRcpt
+		g.forget(g.sequence.hand(data[0], true))
 	}
 }
 

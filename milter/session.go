@@ -98,6 +98,7 @@ func (s *session) NewConnection(m gomilter.Modifier) error {
 		s.client, s.tls, s.hostname, s.daemon = Client{}, TLS{}, "", ""
 		s.actions = m.Actions()
 		s.leadSpc = m.Protocol()&gomilter.OptHeaderLeadingSpace != 0
+		s.takeContent(m.Protocol())
 	})
 	return nil
 }

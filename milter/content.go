@@ -1,0 +1,87 @@
+package milter
+
+import (
+	"bytes"
+
+	gomilter "github.com/d--j/go-milter"
+)
+
+// This file is the short way of what a message mostly consists of: header fields and
+// pieces of the body go from the guard to the session without the library, which
+// would copy each of them several times. Only those take it that the library would do
+// nothing else with: the MTA waits for no answer to them, no macros came for them, and
+// they are where they belong. The same checks come before it and the same calls behind.
+
+// sequence knows at which command a connection is: in truth, and for the library, which
+// forgets a message by itself when a command comes that belongs before the last one.
+type sequence struct {
+	last   int  // place of the last command
+	handed int  // place of the last one that the library has seen
+	macros bool // macros for a command came since
+}
+
+// place returns where a command belongs in a connection, as the library counts; 0 for
+// those that may come anywhere.
+func place(command byte) int { return bytes.IndexByte([]byte("CHMRTLNBE"), command) + 1 }
+
+// hand notes a command that the library is to see, or the one that macros are for. It
+// reports whether the library must be told to forget the message before, since it
+// has not seen by how much this command goes back.
+func (q *sequence) hand(command byte, macros bool) (forget bool) {
+	q.macros = macros
+	p := place(command)
+	if p == 0 {
+		return false
+	}
+	forget = p < q.last && p >= q.handed
+	q.last, q.handed = p, p
+	return forget
+}
+
+// serve gives content to the session, if that takes it.
+func (g *guard) serve(command byte, data []byte) bool {
+	if command != cmdHeader && command != cmdBody {
+		return false
+	}
+	q, p := &g.sequence, place(command)
+	if g.content == nil || q.macros || q.last > p || !g.content(command, data) {
+		return false
+	}
+	q.last = p
+	g.told, g.last = false, nil
+	return true
+}
+
+// takeContent has the guard serve content if the MTA does not wait for the answer.
+func (s *session) takeContent(protocol gomilter.OptProtocol) {
+	s.g.content = nil
+	if silent := gomilter.OptNoHeaderReply | gomilter.OptNoBodyReply; protocol&silent == silent {
+		s.g.content = s.content
+	}
+}
+
+// content takes a header field or a piece of the body. It does not unless it knows what
+// to do with it: before the transaction has begun the library's macros are needed.
+func (s *session) content(command byte, data []byte) bool {
+	switch {
+	case s.refusal != nil:
+		return true
+	case s.tx == nil:
+		return false
+	case command == cmdHeader:
+		s.protect("header", func() { s.header(data) })
+	default:
+		s.protect("body", func() { s.tx.Body(data) })
+	}
+	return true
+}
+
+// header passes on a header field: name NUL value NUL.
+func (s *session) header(data []byte) {
+	name, value, _ := bytes.Cut(data[:len(data)-1], []byte{0})
+	if s.leadSpc {
+		s.tx.Header(string(name), string(value))
+	} else {
+		s.tx.Header(string(name), " "+string(value))
+	}
+}
