@@ -2,10 +2,14 @@ package ampdp_test
 
 import (
 	"bytes"
+	"context"
+	"io"
+	"net"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
@@ -17,7 +21,7 @@ func BenchmarkReadReply(b *testing.B) {
 		b.Fatal(err)
 	}
 	long := ampdptest.Lines(ampdptest.Line("addheader", "X-Long", strings.Repeat("some words\n\t", 20_000)), "return_value=continue")
-	for name, raw := range map[string][]byte{"Tagged": tagged, "240kB": []byte(long)} {
+	for name, raw := range map[string][]byte{"TwoEdits": []byte(twoEdits), "Tagged": tagged, "240kB": []byte(long)} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()
@@ -54,13 +58,56 @@ func BenchmarkAppendTo(b *testing.B) {
 }
 
 func BenchmarkDo(b *testing.B) {
-	server := ampdptest.NewServer(b, ampdptest.Continue("addheader=X-A b", "addheader=X-B b"))
-	client := server.Client()
-	request := smallRequest()
-	b.ReportAllocs() // those of the server included
-	for b.Loop() {
-		if _, err := client.Do(b.Context(), request); err != nil {
-			b.Fatal(err)
-		}
+	for _, network := range []string{"unix", "tcp"} {
+		b.Run(network, func(b *testing.B) {
+			client := &ampdp.Client{Network: network, Address: listenAndAnswer(b, network, twoEdits), Timeout: time.Minute}
+			request := smallRequest()
+			ctx, cancel := context.WithCancel(b.Context())
+			defer cancel()
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := client.Do(ctx, request); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
+}
+
+// twoEdits is the reply to a clean mail that gets two header fields.
+var twoEdits = ampdptest.Lines("version_server=2", "log_id=01234-01", ampdptest.Line("setreply", "250", "2.6.0", "Ok, id=01234-01, continue delivery"),
+	ampdptest.Line("addheader", "X-Virus-Scanned", "amavis at example.org"), ampdptest.Line("addheader", "X-Spam-Flag", "NO"),
+	"return_value=continue", "exit_code=0")
+
+// listenAndAnswer gives each connection the same reply, with as little work as
+// possible, and returns where it listens.
+func listenAndAnswer(b *testing.B, network, reply string) (address string) {
+	address = "127.0.0.1:0"
+	if network == "unix" {
+		address = b.TempDir() + "/s"
+	}
+	listener, err := net.Listen(network, address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { listener.Close() })
+	go func() {
+		request := make([]byte, 64<<10)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			for n := 0; !bytes.HasSuffix(request[:n], []byte("\r\n\r\n")); {
+				m, err := conn.Read(request[n:])
+				if err != nil {
+					break
+				}
+				n += m
+			}
+			io.WriteString(conn, reply)
+			conn.Close()
+		}
+	}()
+	return listener.Addr().String()
 }

@@ -22,7 +22,13 @@ func TestMain(m *testing.M) {
 // without a character that amavisd refuses.
 func workDir(t testing.TB) string {
 	t.Helper()
-	top, err := os.MkdirTemp("", "spooltest")
+	return workDirIn(t, os.TempDir())
+}
+
+// workDirIn makes it in a certain place.
+func workDirIn(t testing.TB, place string) string {
+	t.Helper()
+	top, err := os.MkdirTemp(place, "spooltest")
 	if err != nil {
 		t.Fatal(err)
 	}
