@@ -15,6 +15,7 @@ var (
 	errNotOffered = errors.New("the MTA does not offer it")
 	errNotAPath   = errors.New("not a path: it has a control byte")
 	errOddPath    = errors.New("more than a path: the MTA may not find the recipient, and deliver")
+	errNotAName   = errors.New("not a name of a header field")
 	errLongField  = fmt.Errorf("the header field has more than %d bytes: MTAs cut it", MaxHeaderField)
 )
 
@@ -58,13 +59,13 @@ func (s *session) applyOne(m gomilter.Modifier, change Change) error {
 	}
 	switch c := change.(type) {
 	case AddHeader:
-		return s.withValue(c.Name, c.Value, func(value string) error { return m.AddHeader(c.Name, value) })
+		return s.field(changeAdd, nil, c.Name, c.Value)
 	case InsertHeader:
-		return s.withValue(c.Name, c.Value, func(value string) error { return m.InsertHeader(c.Index, c.Name, value) })
+		return s.indexedField(changeInsert, c.Index, c.Name, c.Value)
 	case ChangeHeader:
-		return s.withValue(c.Name, c.Value, func(value string) error { return m.ChangeHeader(c.Index, c.Name, value) })
+		return s.indexedField(changeChange, c.Index, c.Name, c.Value)
 	case DeleteHeader:
-		return m.ChangeHeader(c.Index, c.Name, "")
+		return s.deleteField(c.Index, c.Name)
 	case AddRecipient:
 		if err := checkPath(c.Recipient.String()); err != nil {
 			return err
@@ -100,42 +101,6 @@ func neededAction(change Change) gomilter.OptAction {
 		return gomilter.OptQuarantine
 	}
 	return 0
-}
-
-// withValue sends a change with the value as it is to be sent; a field that would be
-// cut on its way is an error.
-func (s *session) withValue(name, value string, send func(value string) error) error {
-	value = s.headerValue(value)
-	if len(name)+len(":")+len(value) > MaxHeaderField {
-		return errLongField
-	}
-	return send(value)
-}
-
-// headerValue makes a value that stays inside its field. With SMFIP_HDR_LEADSPC
-// the space behind the colon is ours to send, and without it the MTA's. An empty
-// value would delete the field, so it is at least that space.
-func (s *session) headerValue(value string) string {
-	value = strings.ReplaceAll(value, "\r\n", "\n")
-	value = strings.TrimRight(value, "\n")
-	var b strings.Builder
-	if (s.leadSpc && !strings.HasPrefix(value, "\n")) || value == "" {
-		b.WriteByte(' ')
-	}
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; c {
-		case 0, '\r':
-			b.WriteByte(' ')
-		case '\n':
-			b.WriteByte(c)
-			if next := value[i+1]; next != ' ' && next != '\t' {
-				b.WriteByte('\t')
-			}
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
 }
 
 // checkPath refuses what the library would change or what would end the packet's

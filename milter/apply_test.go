@@ -2,10 +2,12 @@ package milter
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
+	gomilter "github.com/d--j/go-milter"
 )
 
 // answerTo runs one message whose verdict is v.
@@ -229,5 +231,31 @@ func TestSMTPReply(t *testing.T) {
 			}()
 			wrong()
 		}()
+	}
+}
+
+// TestFieldNames: what is no name of a header field is sent by no change: the MTA would
+// take it for something else.
+func TestFieldNames(t *testing.T) {
+	long := strings.Repeat("n", MaxHeaderField)
+	for name, want := range map[string]error{
+		"X-A": nil, "!": nil, "~": nil, "": errNotAName, "a b": errNotAName, "a:": errNotAName, "a\x00": errNotAName, "a\n": errNotAName,
+		"a\x7f": errNotAName, "\xe4": errNotAName, "ä": errNotAName, long[:MaxHeaderField-3]: nil, long + "n": errLongField,
+	} {
+		s := &session{g: newGuard(nil, DefaultTimes()), actions: gomilter.AllClientSupportedActionMasks}
+		for _, c := range []Change{AddHeader{name, "v"}, InsertHeader{0, name, "v"}, ChangeHeader{1, name, "v"}, DeleteHeader{1, name}} {
+			if err := s.applyOne(nil, c); !errors.Is(err, want) {
+				t.Errorf("%T %.20q: %v, want %v", c, name, err, want)
+			}
+		}
+	}
+	s := &session{g: newGuard(nil, DefaultTimes()), actions: gomilter.AllClientSupportedActionMasks}
+	for _, c := range []Change{InsertHeader{-1, "A", "v"}, ChangeHeader{-1, "A", "v"}, DeleteHeader{-1, "A"}, InsertHeader{AtEnd + 1, "A", "v"}} {
+		if s.applyOne(nil, c) == nil {
+			t.Errorf("%#v is sent", c)
+		}
+	}
+	if err := s.applyOne(nil, InsertHeader{AtEnd, "A", "v"}); err != nil {
+		t.Error(err)
 	}
 }
