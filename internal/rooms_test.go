@@ -50,6 +50,10 @@ var rooms = map[string]struct {
 		"the laboratory runs the program from outside"},
 	"internal/faults": {nil,
 		"the fault matrix breaks what is around the program, from outside"},
+	"internal/bench": {[]string{"golang.org/x/sys/unix"},
+		"the benchmark drives the programs from outside, with code of its own"},
+	"internal/bench/cmd": {[]string{"internal/bench", "internal/e2e/lab"},
+		"it runs the benchmark"},
 	"internal/e2e/demo": {[]string{"internal/e2e/lab", "ampdp/ampdptest", "milter/miltertest"},
 		"the demo shows the program from outside"},
 }

@@ -1,0 +1,211 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Bounds of the generator.
+const (
+	readSize = 64 << 10 // bytes; read at once
+
+	// keptLatencies is how many times of messages are kept.
+	keptLatencies = 1 << 20
+
+	// idleTimeout is how long the messages that are under way may take to end.
+	idleTimeout = 60 * time.Second
+
+	// mostBreaks is how many connections may break before they are not replaced any more.
+	mostBreaks = 2000
+)
+
+// Counts are what a load has done since it was made.
+type Counts struct {
+	Messages int // answered, rightly or not
+	Wrong    int // of them, or without an answer
+	Waits    int // answers that were waited for
+	At       time.Duration
+	CPU      time.Duration // of the milter; whoever asked for the counts fills it in
+}
+
+// Load sends mail over connections of one milter.
+type Load struct {
+	loop *Loop
+	mta  MTA
+	mail Mail
+	to   Endpoint
+
+	conns    []*conn
+	shared   sharedBody
+	scratch  []byte
+	right    []byte // an answer to the end of a message that was right, byte for byte
+	running  bool
+	left     int // messages to begin; negative without an end
+	atOnce   int // of them, how many may be under way
+	turnOf   int // the connection that is next
+	active   int // connections with a message under way
+	greeting int // connections that have not been greeted
+	nextID   uint64
+	counts   Counts
+	kinds    map[string]int // of errors
+	breaks   int            // connections
+	lat      []time.Duration
+	quiet    chan struct{}
+
+	// PerConn is how many messages a connection has before it is replaced; 0: no end.
+	PerConn int
+}
+
+// NewLoad makes a load of mail for the milter at an endpoint; it has no connections yet.
+func NewLoad(loop *Loop, mta MTA, mail Mail, to Endpoint) *Load {
+	return &Load{
+		loop: loop, mta: mta, mail: mail, to: to, scratch: make([]byte, readSize),
+		kinds: map[string]int{}, lat: make([]time.Duration, 0, keptLatencies), left: -1,
+	}
+}
+
+// Open opens connections until there are n and returns when the milter has been greeted on
+// all of them.
+func (l *Load) Open(n int) error {
+	var err error
+	var quiet chan struct{}
+	l.loop.Do(func() {
+		for len(l.conns) < n && err == nil {
+			c := &conn{load: l, fd: -1}
+			if err = c.open(); err == nil {
+				l.conns = append(l.conns, c)
+			}
+		}
+		quiet = l.awaitQuiet()
+	})
+	if err != nil {
+		return err
+	}
+	return l.wait(quiet)
+}
+
+// Close closes all connections, with QUIT.
+func (l *Load) Close() {
+	l.loop.Do(func() {
+		l.running = false
+		for _, c := range l.conns {
+			if c.fd >= 0 {
+				write(c.fd, quit)
+				c.close()
+			}
+		}
+		l.conns = nil
+	})
+}
+
+// Start begins to send mail on all connections without a pause.
+func (l *Load) Start() {
+	l.loop.Do(func() {
+		l.running, l.left = true, -1
+		for _, c := range l.conns {
+			c.next()
+		}
+	})
+}
+
+// Stop lets the messages that are under way end and returns when they have.
+func (l *Load) Stop() error {
+	var quiet chan struct{}
+	l.loop.Do(func() {
+		l.running = false
+		quiet = l.awaitQuiet()
+	})
+	return l.wait(quiet)
+}
+
+// Send sends n messages, at most atOnce at a time, on the connections in turn, and returns
+// when they are answered.
+func (l *Load) Send(n, atOnce int) error {
+	var quiet chan struct{}
+	l.loop.Do(func() {
+		l.running, l.left, l.atOnce = true, n, atOnce
+		l.turn()
+		quiet = l.awaitQuiet()
+	})
+	err := l.wait(quiet)
+	l.loop.Do(func() { l.running, l.left = false, -1 })
+	return err
+}
+
+// turn begins messages on connections that have none, each in its turn.
+func (l *Load) turn() {
+	for range l.conns {
+		if l.left == 0 || l.active >= l.atOnce {
+			return
+		}
+		l.conns[l.turnOf%len(l.conns)].next()
+		l.turnOf++
+	}
+}
+
+// awaitQuiet returns what is closed as soon as no message is under way and no
+// connection in its greeting.
+func (l *Load) awaitQuiet() chan struct{} {
+	l.quiet = make(chan struct{})
+	quiet := l.quiet
+	l.checkQuiet()
+	return quiet
+}
+
+func (l *Load) checkQuiet() {
+	if l.quiet != nil && l.active == 0 && l.greeting == 0 {
+		close(l.quiet)
+		l.quiet = nil
+	}
+}
+
+func (l *Load) wait(quiet chan struct{}) error {
+	select {
+	case <-quiet:
+		return nil
+	case <-time.After(idleTimeout):
+		return fmt.Errorf("messages were under way for %v", idleTimeout)
+	}
+}
+
+// Counts returns what was done so far; cpu, if there is one, is asked at the same moment.
+func (l *Load) Counts(cpu func() (time.Duration, error)) (Counts, error) {
+	var c Counts
+	var err error
+	l.loop.Do(func() {
+		c = l.counts
+		c.At = now()
+		if cpu != nil {
+			c.CPU, err = cpu()
+		}
+	})
+	return c, err
+}
+
+// Latencies returns the times of the messages so far and forgets them.
+func (l *Load) Latencies() []time.Duration {
+	var all []time.Duration
+	l.loop.Do(func() {
+		all = slices.Clone(l.lat)
+		l.lat = l.lat[:0]
+	})
+	return all
+}
+
+// Err tells what went wrong, by kind; nil if nothing did.
+func (l *Load) Err() error {
+	var kinds map[string]int
+	l.loop.Do(func() { kinds = maps.Clone(l.kinds) })
+	if len(kinds) == 0 {
+		return nil
+	}
+	var list []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		list = append(list, fmt.Sprintf("%d × %s", kinds[kind], kind))
+	}
+	return errors.New(strings.Join(list, ", "))
+}
