@@ -78,32 +78,48 @@ func (s *session) refused(v Verdict) Verdict {
 	return v
 }
 
+// watchDelay is how long a message waits for its verdict before somebody looks whether
+// the MTA still does. To look costs as much as a quick verdict.
+const watchDelay = 20 * time.Millisecond
+
 // await runs the handler's Verdict and sends progress from this goroutine, the
 // only one that writes. The wait is called off when the MTA hangs up, which is the
 // error then.
 func (s *session) await(tx Transaction) (v Verdict, gone error) {
 	ctx, cancel := context.WithCancelCause(s.srv.ctx)
 	defer cancel(nil)
-	verdict := s.ask(ctx, tx)
-	hungUp, stop := s.g.watch()
-	defer stop()
-	tick := time.NewTicker(s.srv.times.Progress)
-	defer tick.Stop()
-	late := time.NewTimer(s.srv.times.Verdict)
-	defer late.Stop()
+	s.ask(ctx, tx)
+	s.g.rest()
+	progress, late := s.srv.times.Progress, s.srv.times.Verdict
+	began := time.Now()
+	next := progress // since then
+	var hungUp <-chan struct{}
+	alarm := time.NewTimer(watchDelay)
+	defer alarm.Stop()
 	for {
 		select {
-		case v := <-verdict:
+		case v := <-s.verdicts:
 			return v, gone
 		case <-hungUp:
 			hungUp, gone = nil, ErrPeerGone
-		case <-tick.C:
-			if gone == nil && s.g.progress() != nil {
-				gone = ErrPeerGone
+		case <-alarm.C:
+			waited := time.Since(began)
+			if waited >= late {
+				cancel(ErrVerdictLate)
+				return s.abandon(tx), gone
 			}
-		case <-late.C:
-			cancel(ErrVerdictLate)
-			return s.abandon(tx, verdict), gone
+			if hungUp == nil && gone == nil {
+				var stop func()
+				hungUp, stop = s.g.watch()
+				defer stop()
+			}
+			if waited >= next {
+				next = waited + progress
+				if gone == nil && s.g.progress() != nil {
+					gone = ErrPeerGone
+				}
+			}
+			alarm.Reset(min(next, late) - waited)
 		}
 		if gone != nil {
 			cancel(gone)
@@ -111,12 +127,14 @@ func (s *session) await(tx Transaction) (v Verdict, gone error) {
 	}
 }
 
-// ask runs the handler's Verdict in a goroutine of its own, which outlives the
-// message if it must: it touches nothing of the session.
-func (s *session) ask(ctx context.Context, tx Transaction) <-chan Verdict {
-	verdict := make(chan Verdict, 1)
-	log, id := s.srv.log, s.env.QueueID
-	go func() {
+// ask has the handler's Verdict run by a worker, whom it keeps longer than the message
+// lasts if it must: it touches nothing of the session. It goes to s.verdicts.
+func (s *session) ask(ctx context.Context, tx Transaction) {
+	if s.verdicts == nil {
+		s.verdicts = make(chan Verdict, 1)
+	}
+	verdict, log, id := s.verdicts, s.srv.log, s.env.QueueID
+	s.srv.workers.do(func() {
 		defer func() {
 			if p := recover(); p != nil {
 				logPanic(log.With("queue_id", id), "verdict", p)
@@ -124,16 +142,16 @@ func (s *session) ask(ctx context.Context, tx Transaction) <-chan Verdict {
 			}
 		}()
 		verdict <- tx.Verdict(ctx)
-	}()
-	return verdict
+	})
 }
 
 // abandon answers a message whose Verdict does not return, as on a disk that hangs.
 // Its transaction ends when it does.
-func (s *session) abandon(tx Transaction, verdict <-chan Verdict) Verdict {
+func (s *session) abandon(tx Transaction) Verdict {
 	log := s.logger()
 	log.Error("the message is tempfailed", "error", ErrVerdictLate)
-	s.tx = nil
+	verdict := s.verdicts
+	s.tx, s.verdicts = nil, nil
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {

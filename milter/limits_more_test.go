@@ -135,9 +135,9 @@ func TestProgressAround(t *testing.T) {
 	}
 }
 
-// TestWatchedBytesAround: an MTA that hangs up while it waits is noticed at once; if it
-// has sent more before than is taken in, when the next progress packet cannot be
-// written.
+// TestWatchedBytesAround: that an MTA has hung up while it waits is noticed at the first
+// look, after watchDelay; if it has sent more before than is taken in, when the next
+// progress packet cannot be written.
 func TestWatchedBytesAround(t *testing.T) {
 	for _, n := range []int{maxWatchedBytes - 1, maxWatchedBytes, maxWatchedBytes + 1} {
 		noticed := make(chan time.Duration, 1)
@@ -159,11 +159,12 @@ func TestWatchedBytesAround(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.Send('E', nil)
+			time.Sleep(watchDelay) // fake time
 			synctest.Wait()
 			go m.SendRaw(miltertest.Frame('B', make([]byte, n-5))) // a length of 4 bytes, a command
 			synctest.Wait()
 			conn.Close()
-			want := time.Duration(0)
+			want := watchDelay
 			if n >= maxWatchedBytes {
 				want = DefaultTimes().Progress
 			}

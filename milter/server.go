@@ -56,6 +56,8 @@ type Server struct {
 	ctx    context.Context // done when messages must end: the cause is ErrServerClosed
 	cancel context.CancelCauseFunc
 
+	workers workers
+
 	*crowd
 	listener net.Listener // guarded by crowd.mu
 
@@ -72,7 +74,8 @@ func NewServer(handler Handler, log *slog.Logger, times Times) *Server {
 	return &Server{
 		handler: handler, log: log, times: times,
 		ctx: ctx, cancel: cancel,
-		crowd: newCrowd(log),
+		workers: workers{work: make(chan func()), end: ctx.Done()},
+		crowd:   newCrowd(log),
 	}
 }
 

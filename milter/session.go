@@ -56,6 +56,8 @@ type session struct {
 	charged int         // of these, what is counted with those of other messages
 	tx      Transaction // from DATA on
 	refusal *SMTPReply  // what the message is to be answered whatever the handler thinks
+
+	verdicts chan Verdict // of the message that waits for it, which is one at a time
 }
 
 func newSession(srv *Server, g *guard, log *slog.Logger) *session {
