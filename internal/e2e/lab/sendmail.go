@@ -61,14 +61,25 @@ func startSendmail(contrib, sinkPort string, ready func() error) (*Process, erro
 	if err != nil {
 		return nil, fmt.Errorf("configuring sendmail: %w", err)
 	}
-	if err := errors.Join(prepareTLS(), prepareSASL(sendmailSASL)); err != nil {
+	if err := configureSendmail(string(definition), sinkPort); err != nil {
 		return nil, fmt.Errorf("configuring sendmail: %w", err)
 	}
+	return StartProcess("sendmail", exec.Command(sendmailPrograms+"/sendmail", "-bD", "-q1m"), ready)
+}
+
+// sendmailPrograms is where Debian's package has them.
+const sendmailPrograms = "/usr/libexec/sendmail"
+
+// configureSendmail writes a configuration with this milter definition.
+func configureSendmail(definition, sinkPort string) error {
+	if err := errors.Join(prepareTLS(), prepareSASL(sendmailSASL)); err != nil {
+		return err
+	}
 	mc := strings.NewReplacer("SINKPORT", sinkPort, "HOSTADDRESS6", HostAddress6, "HOSTADDRESS", HostAddress).Replace(sendmailMC)
-	err = writeFiles(map[string]string{
+	err := writeFiles(map[string]string{
 		"/usr/lib/sasl2/Sendmail.conf": saslConf(sendmailSASL),
 		"/etc/mail/sendmail.mc":        mc,
-		"/etc/mail/amavis-milter.m4":   string(definition),
+		"/etc/mail/amavis-milter.m4":   definition,
 		"/etc/mail/service.switch":     "hosts files\naliases files\n",
 		"/etc/mail/local-host-names":   Host + "\n",
 		// Debian's build answers a bare CR or LF with 421 unless told otherwise.
@@ -76,14 +87,12 @@ func startSendmail(contrib, sinkPort string, ready func() error) (*Process, erro
 		"/etc/mail/aliases": "postmaster: root\n",
 	})
 	if err != nil {
-		return nil, fmt.Errorf("configuring sendmail: %w", err)
+		return err
 	}
-	const programs = "/usr/libexec/sendmail"
 	script := "set -e; umask 022; cd /etc/mail; m4 sendmail.mc > sendmail.cf; " +
-		programs + "/makemap hash access.db < access; " + programs + "/sendmail -bi"
+		sendmailPrograms + "/makemap hash access.db < access; " + sendmailPrograms + "/sendmail -bi"
 	if out, err := exec.Command("sh", "-c", script).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("configuring sendmail: %w: %s", err, lastLines(string(out), 5))
+		return fmt.Errorf("%w: %s", err, lastLines(string(out), 5))
 	}
-	cmd := exec.Command(programs+"/sendmail", "-bD", "-q1m")
-	return StartProcess("sendmail", cmd, ready)
+	return nil
 }
