@@ -42,12 +42,12 @@ func TestReserve(t *testing.T) {
 func TestBufferSizes(t *testing.T) {
 	g := newGuard(nil, DefaultTimes())
 	var sizes []int
-	for len(sizes) < 12 {
+	for len(sizes) < 10 {
 		g.in = make([]byte, g.nextSize())
 		sizes = append(sizes, len(g.in))
 		g.greeted = true
 	}
-	want := []int{firstReadBytes, 4 << 10, 8 << 10, 16 << 10, 32 << 10, ordinaryBuffer, 2 * ordinaryBuffer, 4 * ordinaryBuffer,
+	want := []int{firstReadBytes, 4 << 10, 16 << 10, ordinaryBuffer, 2 * ordinaryBuffer, 4 * ordinaryBuffer,
 		8 * ordinaryBuffer, maxBufferBytes, maxBufferBytes, maxBufferBytes}
 	if !slices.Equal(sizes, want) {
 		t.Errorf("sizes %v, want %v", sizes, want)

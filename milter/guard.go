@@ -12,26 +12,8 @@ import (
 	"time"
 )
 
-const (
-	// readAheadBytes is the first size of the buffer that frames are read into.
-	// It grows with the data received, never with a length that a peer claims, up
-	// to one frame, and goes back to this size when it is empty again.
-	readAheadBytes = 4 << 10
-
-	// ordinaryBuffer is the size that is enough for every frame of the data size that
-	// we negotiate (64 KiB), with its length and command.
-	ordinaryBuffer = frameHeaderBytes + 1 + 64<<10
-
-	// maxBufferBytes is the last size of that buffer: one frame and its length.
-	maxBufferBytes = frameHeaderBytes + MaxFrameBytes
-
-	// closeFlushTimeout bounds the last write to a connection that is closed.
-	closeFlushTimeout = time.Second
-
-	// firstReadBytes is the size of that buffer before the MTA has made its offer, which
-	// has some 17 bytes: most who never do scan ports.
-	firstReadBytes = 512
-)
+// closeFlushTimeout bounds the last write to a connection that is closed.
+const closeFlushTimeout = time.Second
 
 // errDraining ends a connection between two messages when the server shuts down.
 var errDraining = errors.New("connection closed between messages: shutting down")
@@ -53,6 +35,7 @@ type guard struct {
 	conn  net.Conn
 	times Times
 
+	ready      readiness
 	in         []byte // bytes received; in[start:end] are not yet admitted
 	start, end int
 	inErr      error // why nothing more will be received
@@ -93,10 +76,12 @@ type guard struct {
 }
 
 func newGuard(conn net.Conn, times Times) *guard {
-	return &guard{
+	g := &guard{
 		conn: conn, times: times, sessionEnd: time.Now().Add(times.Session),
 		refused: func(error) {}, released: func() {},
 	}
+	g.ready.init(g)
+	return g
 }
 
 // Read gives the library the next bytes of admitted frames. What was written
@@ -228,39 +213,6 @@ func (g *guard) endOfInput() error {
 		g.refused(errors.New("frame not complete in time"))
 	}
 	return err
-}
-
-// compact empties the buffer when all of it was admitted. One that a large frame has
-// grown is let go between messages, and when others need the room.
-func (g *guard) compact() {
-	if g.start < g.end {
-		return
-	}
-	g.start, g.end = 0, 0
-	if len(g.in) > readAheadBytes && (!g.isInMessage() || g.crowd != nil && g.crowd.isShort()) {
-		g.dropBuffer()
-	}
-	if g.greeted && len(g.in) < readAheadBytes {
-		g.in = nil // the one for the offer
-	}
-}
-
-// receive reads once into the buffer. When that is full, what was admitted makes
-// room; if nothing was, it doubles, for a frame is then larger than the buffer.
-func (g *guard) receive(wait bool) {
-	if g.end == len(g.in) {
-		if g.start > 0 {
-			g.end = copy(g.in, g.in[g.start:g.end])
-			g.start = 0
-		} else if g.inErr = g.growBuffer(wait); g.inErr != nil {
-			return
-		}
-	}
-	n, err := g.conn.Read(g.in[g.end:])
-	g.end += n
-	if err != nil {
-		g.inErr = err
-	}
 }
 
 func (g *guard) setReadDeadline(wait time.Duration) {

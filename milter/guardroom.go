@@ -4,41 +4,6 @@ import "time"
 
 // This file is what a guard holds of what all connections share, and how long.
 
-// growBuffer makes the read buffer larger. For a frame that is larger than any we
-// negotiate it waits if all connections together hold too much, or if that is not
-// wanted returns errNoRoom.
-func (g *guard) growBuffer(wait bool) error {
-	size := g.nextSize()
-	if g.crowd != nil {
-		if larger := max(size, ordinaryBuffer) - max(len(g.in), ordinaryBuffer); larger > 0 {
-			if err := g.awaitRoom(larger, wait); err != nil {
-				return err
-			}
-		}
-		if more := min(max(size, readAheadBytes), ordinaryBuffer) - min(max(len(g.in), readAheadBytes), ordinaryBuffer); more > 0 {
-			g.crowd.ordinary(more)
-		}
-		g.buffered.Store(int64(max(size-readAheadBytes, 0)))
-	}
-	in := make([]byte, size)
-	copy(in, g.in)
-	g.in = in
-	return nil
-}
-
-// nextSize returns the size of the read buffer after this one: it doubles, with a stop
-// at the size that is enough for ordinary frames.
-func (g *guard) nextSize() int {
-	size := max(2*len(g.in), readAheadBytes)
-	switch {
-	case len(g.in) == 0 && !g.greeted:
-		return firstReadBytes
-	case len(g.in) < ordinaryBuffer && size > ordinaryBuffer-readAheadBytes:
-		return ordinaryBuffer
-	}
-	return min(size, maxBufferBytes)
-}
-
 // awaitRoom takes room for bytes of a larger read buffer. Whoever waits for it goes on
 // owing us the rest of the frame: he holds room himself.
 func (g *guard) awaitRoom(bytes int, wait bool) error {
@@ -64,18 +29,6 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 			return errNoRoom
 		}
 	}
-}
-
-// dropBuffer gives the read buffer back.
-func (g *guard) dropBuffer() {
-	size := len(g.in)
-	g.in, g.start, g.end = nil, 0, 0
-	if g.crowd == nil || size <= readAheadBytes {
-		return
-	}
-	g.buffered.Store(0)
-	g.crowd.ordinary(readAheadBytes - min(size, ordinaryBuffer))
-	g.crowd.large.Add(-int64(max(size-ordinaryBuffer, 0)))
 }
 
 // owing notes that the MTA owes us bytes from now on, if it did not yet.

@@ -10,14 +10,6 @@ import (
 // our verdict is taken in; beyond it the hang-up is found out by writing only.
 const maxWatchedBytes = 64 << 10
 
-// rest gives up what is not needed while the MTA waits for our verdict, which may take
-// minutes.
-func (g *guard) rest() {
-	if g.start == g.end {
-		g.dropBuffer()
-	}
-}
-
 // watch takes in what the MTA sends while it waits for our verdict. gone is closed
 // when it has hung up. stop ends the watch and must be called before the next
 // Read; it returns when nothing reads any more.
