@@ -29,9 +29,16 @@ type editMapper struct {
 	recipients []milter.Path // of the message
 	changes    []milter.Change
 	told       map[string][]milter.Path // recipients by what amavisd was told of them
-	deleted    map[string]bool          // names, lower case, of which nothing is left
-	set        map[string]bool          // names, lower case, that amavisd gave a value
+	marks      nameTable                // what was done to the fields of a name
 }
+
+// nameMarks are what an editMapper remembers of the fields of one name.
+type nameMarks uint8
+
+const (
+	markDeleted nameMarks = 1 << iota // nothing is left of those that came with the message
+	markSet                           // amavisd gave one a value
+)
 
 func (m *editMapper) edit(edit ampdp.Edit) {
 	switch e := edit.(type) {
@@ -44,11 +51,11 @@ func (m *editMapper) edit(edit ampdp.Edit) {
 	case ampdp.ChangeHeader:
 		m.changeHeader(e)
 	case ampdp.InsertHeader:
-		m.mark(e.Name)
+		m.mark(e.Name, markSet)
 		m.add(milter.InsertHeader{Index: e.Index, Name: e.Name, Value: e.Value})
 	case ampdp.AddHeader:
 		m.append(e.Name, e.Value)
-		m.mark(e.Name)
+		m.mark(e.Name, markSet)
 	case ampdp.Quarantine:
 		m.add(milter.Quarantine{Reason: e.Reason})
 	}
@@ -85,19 +92,26 @@ func (m *editMapper) deleteRecipient(named milter.Path) {
 // already, sendmail would put it in front of that one: several that amavisd adds would
 // arrive in the opposite order.
 func (m *editMapper) append(name, value string) {
-	if m.set[asciiLower(name)] || m.fields.count(name) > 0 {
+	if m.has(name, markSet) || m.fields.count(name) > 0 {
 		m.add(milter.InsertHeader{Index: milter.AtEnd, Name: name, Value: value})
 		return
 	}
 	m.add(milter.AddHeader{Name: name, Value: value})
 }
 
-// mark remembers that amavisd set the field of this name.
-func (m *editMapper) mark(name string) {
-	if m.set == nil {
-		m.set = make(map[string]bool)
+// mark remembers what was done to the fields of a name.
+func (m *editMapper) mark(name string, mark nameMarks) {
+	hash := hashName(name)
+	e := m.marks.findHash(name, hash)
+	if e == nil {
+		e = m.marks.insert(name, hash)
 	}
-	m.set[asciiLower(name)] = true
+	e.marks |= mark
+}
+
+func (m *editMapper) has(name string, mark nameMarks) bool {
+	e := m.marks.find(name)
+	return e != nil && e.marks&mark != 0
 }
 
 // deleteHeader deletes all fields of the name, whatever the index: AM.PDP names
@@ -105,7 +119,7 @@ func (m *editMapper) mark(name string) {
 // who sends a forged field twice would keep the second. Received is another
 // matter: the others of that name are the history of the message.
 func (m *editMapper) deleteHeader(e ampdp.DeleteHeader) {
-	if asciiLower(e.Name) != receivedName {
+	if !equalNames(e.Name, receivedName) {
 		m.deleteField(e.Name)
 		return
 	}
@@ -116,14 +130,10 @@ func (m *editMapper) deleteHeader(e ampdp.DeleteHeader) {
 
 // deleteField deletes all fields of the name that came with the message, once.
 func (m *editMapper) deleteField(name string) {
-	key := asciiLower(name)
-	if m.deleted[key] {
+	if m.has(name, markDeleted) {
 		return
 	}
-	if m.deleted == nil {
-		m.deleted = make(map[string]bool)
-	}
-	m.deleted[key] = true
+	m.mark(name, markDeleted)
 	m.changes = deleteAll(m.changes, m.fields, name)
 }
 
@@ -131,15 +141,15 @@ func (m *editMapper) deleteField(name string) {
 // longer has, is added, which is what smfi_chgheader does with one: said plainly
 // it comes out alike on every MTA.
 func (m *editMapper) changeHeader(e ampdp.ChangeHeader) {
-	key, index := asciiLower(e.Name), e.Index
-	if key == receivedName {
+	index := e.Index
+	if equalNames(e.Name, receivedName) {
 		if index--; index < 1 {
 			return // ours, which the MTA has never seen
 		}
 	}
 	index = max(index, 1)
-	defer m.mark(e.Name)
-	if index > m.fields.count(e.Name) || m.deleted[key] {
+	defer m.mark(e.Name, markSet)
+	if index > m.fields.count(e.Name) || m.has(e.Name, markDeleted) {
 		m.append(e.Name, e.Value)
 		return
 	}
@@ -149,12 +159,11 @@ func (m *editMapper) changeHeader(e ampdp.ChangeHeader) {
 // xHeader makes sure that exactly one field of the X-header's name is there, and
 // that it is ours, unless amavisd has set that field itself.
 func (m *editMapper) xHeader(x HeaderField) {
-	key := asciiLower(x.Name)
-	if x.Name == "" || m.set[key] {
+	if x.Name == "" || m.has(x.Name, markSet) {
 		return
 	}
 	n := m.fields.count(x.Name)
-	if n == 0 || m.deleted[key] {
+	if n == 0 || m.has(x.Name, markDeleted) {
 		m.add(milter.AddHeader{Name: x.Name, Value: x.Value})
 		return
 	}

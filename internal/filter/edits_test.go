@@ -67,6 +67,17 @@ func TestEdits(t *testing.T) {
 			edits{ampdp.DeleteHeader{Index: 1, Name: "X-A"}}, nil,
 		},
 		{
+			"one that was added stays so when it is deleted, one that was deleted when it is added", []string{"X-A"},
+			edits{
+				ampdp.AddHeader{Name: "X-B", Value: "1"}, ampdp.DeleteHeader{Index: 1, Name: "x-b"}, ampdp.AddHeader{Name: "X-B", Value: "2"},
+				ampdp.DeleteHeader{Index: 1, Name: "X-A"}, ampdp.AddHeader{Name: "X-A", Value: "3"}, ampdp.ChangeHeader{Index: 1, Name: "X-A", Value: "4"},
+			},
+			changes{
+				milter.AddHeader{Name: "X-B", Value: "1"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-B", Value: "2"},
+				milter.DeleteHeader{Index: 1, Name: "X-A"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-A", Value: "3"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-A", Value: "4"},
+			},
+		},
+		{
 			"a field deleted and added again", []string{"X-A"},
 			edits{ampdp.DeleteHeader{Index: 1, Name: "X-A"}, ampdp.AddHeader{Name: "X-A", Value: "n"}},
 			changes{milter.DeleteHeader{Index: 1, Name: "X-A"}, milter.InsertHeader{Index: milter.AtEnd, Name: "X-A", Value: "n"}},

@@ -21,8 +21,9 @@ var errHeaderTooLarge = errors.New("the header of the message is too large")
 // need to know, and no more. Values are not kept. The zero value is an empty header
 // that counts for itself alone. What is told to inAll is given back by release.
 type headerFields struct {
-	inAll  *namesInAll           // nil for none
-	byName map[string]*fieldName // by asciiLower(name)
+	inAll  *namesInAll // nil for none
+	table  nameTable
+	text   strings.Builder // the latest names of the table, one behind the other
 	fields int
 	bytes  int
 	names  int64 // bytes of memory that the names take
@@ -30,11 +31,12 @@ type headerFields struct {
 	full   bool  // inAll has refused it
 }
 
-// fieldName is one name among the header fields of a message.
-type fieldName struct {
-	spelling string // as its first occurrence spelled it
-	count    int
-}
+// usualFields is how many names the header of nearly every mail has at most.
+const usualFields = 32
+
+// nameText is how many bytes of names lie in one piece of memory. A longer name has
+// its own; what stays unused because a name does not fit is less than that name.
+const nameText = 512
 
 // add counts one field. Its error wraps errHeaderTooLarge and tells the limit that was
 // passed; the field is not counted then.
@@ -45,24 +47,36 @@ func (h *headerFields) add(name, value string) error {
 	if h.bytes+len(name)+len(value) > MaxHeaderBytes {
 		return fmt.Errorf("%w: more than %d bytes", errHeaderTooLarge, MaxHeaderBytes)
 	}
-	key := asciiLower(name)
-	f := h.byName[key]
-	if f == nil && !h.hold(int64(2*len(name)+nameCost)) {
-		return errNamesInAll
+	hash := hashName(name)
+	f := h.table.findHash(name, hash)
+	if f == nil {
+		if !h.hold(int64(2*len(name) + nameCost)) {
+			return errNamesInAll
+		}
+		if h.table.slots == nil {
+			h.table = newNameTable(usualFields)
+		}
+		f = h.table.insert(h.keep(name), hash)
 	}
+	f.count++
 	h.fields++
 	h.bytes += len(name) + len(value)
-	if f != nil {
-		f.count++
-		return nil
-	}
-	if h.byName == nil {
-		h.byName = make(map[string]*fieldName)
-	}
-	// The copies keep the session's buffer, of which name is a part, from living
-	// as long as the message.
-	h.byName[strings.Clone(key)] = &fieldName{spelling: strings.Clone(name), count: 1}
 	return nil
+}
+
+// keep returns a copy of a name: the session's buffer, of which it is a part, must not
+// live as long as the message.
+func (h *headerFields) keep(name string) string {
+	if len(name) > nameText {
+		return strings.Clone(name)
+	}
+	if h.text.Cap()-h.text.Len() < len(name) {
+		h.text = strings.Builder{}
+		h.text.Grow(nameText)
+	}
+	start := h.text.Len()
+	h.text.WriteString(name)
+	return h.text.String()[start:]
 }
 
 // hold counts n bytes of names more, the first ownNames for the message alone. Once
@@ -89,13 +103,14 @@ func (h *headerFields) release() {
 	if h.taken > 0 {
 		h.inAll.give(h.taken)
 	}
-	h.byName, h.names, h.taken = nil, 0, 0
+	h.table, h.text = nameTable{}, strings.Builder{}
+	h.names, h.taken = 0, 0
 }
 
 // count returns how many fields of that name, in any spelling, the message has.
 func (h *headerFields) count(name string) int {
-	if f := h.byName[asciiLower(name)]; f != nil {
-		return f.count
+	if f := h.table.find(name); f != nil {
+		return int(f.count)
 	}
 	return 0
 }
@@ -103,25 +118,8 @@ func (h *headerFields) count(name string) int {
 // spelling returns the name as the message spelled it first; name itself where the
 // message has no such field. amavisd sends names in lower case.
 func (h *headerFields) spelling(name string) string {
-	if f := h.byName[asciiLower(name)]; f != nil {
-		return f.spelling
+	if f := h.table.find(name); f != nil {
+		return f.name
 	}
 	return name
-}
-
-// asciiLower lower-cases ASCII letters only, as the MTAs do to compare names
-// (strcasecmp). strings.ToLower would make different invalid bytes equal.
-func asciiLower(s string) string {
-	for i := range len(s) {
-		if s[i] >= 'A' && s[i] <= 'Z' {
-			b := []byte(s)
-			for ; i < len(b); i++ {
-				if b[i] >= 'A' && b[i] <= 'Z' {
-					b[i] += 'a' - 'A'
-				}
-			}
-			return string(b)
-		}
-	}
-	return s
 }

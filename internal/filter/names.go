@@ -19,8 +19,8 @@ const (
 	// times ownNames.
 	ownNames = 8 << 10
 
-	// nameCost is what one name takes beside its own bytes, which are held twice (as
-	// spelled and in lower case): measured for 30 to 10,000 names in a map.
+	// nameCost is what one name takes at most in a table that has just grown, beside
+	// its own bytes, which may leave as much unused behind them.
 	nameCost = 80
 )
 
