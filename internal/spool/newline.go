@@ -16,32 +16,38 @@ type newlines struct {
 // used up or dst is full. It returns how many bytes it gave and took; either may
 // be less than there was. One CR may stay held.
 func (n *newlines) convert(dst, src []byte) (nDst, nSrc int) {
-	for nSrc < len(src) {
-		room := min(len(dst)-nDst, len(src)-nSrc)
-		if room == 0 {
-			break
+	for nSrc < len(src) && nDst < len(dst) {
+		if !n.held {
+			part := src[nSrc:]
+			part = part[:min(len(part), len(dst)-nDst)]
+			cr := bytes.IndexByte(part, '\r')
+			if cr < 0 {
+				cr = len(part)
+			} else {
+				n.held = true
+				nSrc++
+			}
+			nDst += copy(dst[nDst:], part[:cr])
+			nSrc += cr
 		}
-		if n.held {
-			if src[nSrc] == '\n' {
+		// Byte by byte as long as there is one CR after the other: a search for each
+		// would make a body of nothing but line ends far dearer than any other.
+		for n.held && nSrc < len(src) && nDst < len(dst) {
+			dst[nDst] = '\r'
+			switch src[nSrc] {
+			case '\n':
 				dst[nDst] = '\n'
 				nSrc++
-			} else {
-				dst[nDst] = '\r'
+				if n.held = nSrc < len(src) && src[nSrc] == '\r'; n.held {
+					nSrc++
+				}
+			case '\r':
+				nSrc++
+			default:
+				n.held = false
 			}
 			nDst++
-			n.held = false
-			continue
 		}
-		part := src[nSrc : nSrc+room]
-		cr := bytes.IndexByte(part, '\r')
-		if cr < 0 {
-			cr = len(part)
-		} else {
-			n.held = true
-			nSrc++
-		}
-		nDst += copy(dst[nDst:], part[:cr])
-		nSrc += cr
 	}
 	return nDst, nSrc
 }
