@@ -14,6 +14,8 @@ FUZZTIME      ?= 60s
 MTA           ?= sendmail
 MINUTES       ?= 10
 BENCH         ?= .
+QUICK         ?=
+CASE          ?=
 
 VERSION       ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 CONFIG_PKG     = github.com/amavis-milter/amavis-milter/internal/config
@@ -44,7 +46,7 @@ GOVULNCHECK    = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 SCRIPTS        = internal/e2e/scripts
 
-.PHONY: all build test unit race fuzz lint vuln e2e soak demo bench man install clean FORCE
+.PHONY: all build test unit race fuzz lint vuln e2e soak demo bench gobench man install clean FORCE
 all: build
 
 # build: the program, bin/amavis-milter.
@@ -97,8 +99,18 @@ demo: build
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o build/demo/demo ./internal/e2e/demo
 	@build/demo/demo -module . -binary bin/amavis-milter -mta '$(MTA)'
 
-# bench: benchmarks with allocations; compare runs with benchstat.
-bench:
+# bench: the program beside Debian's amavisd-milter, in turns, with the same load: rates,
+# CPU, system calls, latency, memory, each with its goal. It takes some 10 minutes and
+# should have the machine for itself; QUICK=1 takes one. CASE=c8,large measures these
+# only. The report is below build/bench. It must be run by root; Debian's packages are
+# unpacked below build/, and strace is installed if it is missing.
+bench: build
+	@mkdir -p build/bench
+	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o build/bench/bench ./internal/bench/cmd
+	@build/bench/bench -module . -binary bin/amavis-milter $(if $(QUICK),-quick) -case '$(CASE)'
+
+# gobench: Go's benchmarks with allocations, BENCH=PATTERN; compare runs with benchstat.
+gobench:
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 # man: the manual page as text, build/amavis-milter.txt, after checking it.

@@ -34,6 +34,7 @@ type conn struct {
 	in      []byte   // read, without the end of a frame
 	answer  answer
 	began   time.Duration // the message
+	waits   int           // for answers, of this message
 	sent    int           // messages on this connection
 }
 
@@ -119,7 +120,7 @@ func (c *conn) next() {
 			copy(place, id[:])
 		}
 	}
-	c.answer = answer{}
+	c.answer, c.waits = answer{}, 0
 	c.began = now()
 	c.say(c.talk)
 }
@@ -153,9 +154,7 @@ func (c *conn) awaits() bool {
 	if c.bursts[c.at].event == 0 {
 		return false
 	}
-	if c.phase == sending {
-		c.load.counts.Waits++
-	}
+	c.waits++
 	return true
 }
 
@@ -261,7 +260,7 @@ func (c *conn) awaitsNow(event byte) bool {
 // end takes a frame of the answer to the end of a message; whole is all of that if it
 // came as one.
 func (c *conn) end(data, whole []byte) {
-	wrong := c.answer.take(data, c.terms)
+	wrong := c.load.edits.take(&c.answer, data, c.terms)
 	switch {
 	case wrong != "" && c.answer.verdict == 0:
 		c.broken(wrong)
@@ -320,6 +319,7 @@ func (c *conn) said() {
 func (c *conn) done(wrong string) {
 	l := c.load
 	l.counts.Messages++
+	l.counts.Waits += c.waits
 	if wrong != "" {
 		l.counts.Wrong++
 		l.kinds[wrong]++

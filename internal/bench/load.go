@@ -27,7 +27,7 @@ const (
 type Counts struct {
 	Messages int // answered, rightly or not
 	Wrong    int // of them, or without an answer
-	Waits    int // answers that were waited for
+	Waits    int // answers that the MTA waited for in them
 	At       time.Duration
 	CPU      time.Duration // of the milter; whoever asked for the counts fills it in
 }
@@ -58,6 +58,9 @@ type Load struct {
 
 	// PerConn is how many messages a connection has before it is replaced; 0: no end.
 	PerConn int
+
+	// edits are what the scanner asks for, if it is not what is Told.
+	edits *edits
 }
 
 // NewLoad makes a load of mail for the milter at an endpoint; it has no connections yet.

@@ -210,6 +210,15 @@ func (r *Process) Left() ([]string, error) {
 	return left, err
 }
 
+// clean returns nil if nothing is left.
+func (r *Process) clean() error {
+	left, err := r.Left()
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("%d files and directories are left in its work directory, the first of them %s", len(left), left[0])
+	}
+	return err
+}
+
 // poll calls probe until it returns nil, at most for the given time.
 func poll(timeout time.Duration, probe func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

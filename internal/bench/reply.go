@@ -11,7 +11,7 @@ import (
 // what amavisd's are most often.
 var Told = [][2]string{
 	{"X-Spam-Score", "-1.902"},
-	{"X-Spam-Status", "No, score=-1.902 tagged_above=-999 required=6.31 tests=[BAYES_00=-1.9] autolearn=ham"},
+	{"X-Spam-Status", "No, score=-1.902 tagged_above=-999 required=6.31\n\ttests=[BAYES_00=-1.9, RCVD_IN_DNSWL_NONE=-0.0001, SPF_PASS=-0.001]\n\tautolearn=ham autolearn_force=no"},
 }
 
 // mark is the field that a milter may set by itself on what passed, and unscanned the

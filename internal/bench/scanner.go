@@ -22,7 +22,7 @@ const (
 // reply is what amavisd says to every request, in its order.
 var reply = func() []byte {
 	var b strings.Builder
-	b.WriteString("version_server=2\r\nlog_id=00042-07\r\n")
+	b.WriteString("version_server=2\r\nlog_id=00042-07\r\nsetreply=250 2.5.0 Ok,%20id=00042-07,%20continue%20delivery\r\n")
 	for _, edit := range Told {
 		fmt.Fprintf(&b, "addheader=%s %s\r\n", encode(edit[0]), encode(edit[1]))
 	}
@@ -52,7 +52,9 @@ type Scanner struct {
 	scratch         []byte
 	linger          [lingering]int // answered connections, 0 where there is none
 	oldest          int
+	unused          []*inquiry
 	requests, wrong int
+	reply           []byte
 
 	// examine is given each mail file, if it is set.
 	examine func(file []byte, err error)
@@ -64,7 +66,7 @@ func NewScanner(loop *Loop, at Endpoint) (*Scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scanner{At: at, loop: loop, fd: fd, scratch: make([]byte, requestSize)}
+	s := &Scanner{At: at, loop: loop, fd: fd, scratch: make([]byte, requestSize), reply: reply}
 	loop.Do(func() { err = loop.add(fd, s) })
 	if err != nil {
 		unix.Close(fd)
@@ -128,13 +130,24 @@ func (s *Scanner) serve(fd int) {
 		closeFD(fd)
 		return
 	}
-	c := &inquiry{scanner: s, fd: fd}
+	c := s.inquiry()
+	c.fd = fd
 	if n > 0 {
 		c.request = append(c.request, s.scratch[:n]...)
 	}
 	if s.loop.add(fd, c) != nil {
 		closeFD(fd)
 	}
+}
+
+// inquiry returns one that is not used any more, or a new one.
+func (s *Scanner) inquiry() *inquiry {
+	if n := len(s.unused); n > 0 {
+		c := s.unused[n-1]
+		s.unused = s.unused[:n-1]
+		return c
+	}
+	return &inquiry{scanner: s}
 }
 
 func isWhole(request []byte) bool {
@@ -149,7 +162,7 @@ func (s *Scanner) answer(fd int, request []byte) {
 	if s.examine != nil {
 		s.examine(mailFile(request))
 	}
-	write(fd, reply)
+	write(fd, s.reply)
 }
 
 // later closes a connection when many others have been answered.
@@ -179,6 +192,8 @@ func (c *inquiry) ready(uint32) {
 			s.wrong++
 		}
 		s.loop.remove(c.fd)
+		c.request = c.request[:0]
+		s.unused = append(s.unused, c)
 		return
 	}
 	c.request = append(c.request, s.scratch[:n]...)

@@ -11,6 +11,9 @@ import (
 type Mail struct {
 	Header [][2]string // value as it stands behind the colon
 	Body   []byte      // with CR LF
+
+	// Recipients is how many it has; 0 stands for one.
+	Recipients int
 }
 
 // bodyChunk is the most that an MTA sends of a body in one frame, in bytes (mfdef.h
@@ -148,6 +151,14 @@ func greeting(m *MTA, t terms) []burst {
 	return s.bursts
 }
 
+// recipient is the address of the i-th of them.
+func recipient(i int) string {
+	if i == 0 {
+		return "<user@example.org>"
+	}
+	return fmt.Sprintf("<user%d@example.org>", i)
+}
+
 // dialogue is what is said for a message, from MAIL to its end. Large bodies are taken from
 // shared, which fills itself.
 func (m Mail) dialogue(mta *MTA, t terms, shared *sharedBody) []burst {
@@ -156,7 +167,9 @@ func (m Mail) dialogue(mta *MTA, t terms, shared *sharedBody) []burst {
 		s.pending = append(s.pending, abort...) // for the message before
 	}
 	s.send(cmdMail, cstrings("<sender@example.net>")...)
-	s.send(cmdRcpt, cstrings("<user@example.org>")...)
+	for i := range max(1, m.Recipients) {
+		s.send(cmdRcpt, cstrings(recipient(i))...)
+	}
 	s.send(cmdData)
 	for _, h := range m.Header {
 		value := h[1]

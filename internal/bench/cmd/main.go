@@ -1,13 +1,17 @@
-// Command cmd runs the benchmark, all of it or one case; see package bench.
+// Command cmd runs the benchmark, all of it or a part; or, with -c, one load on one
+// program, to watch or to profile it. See package bench.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,129 +19,150 @@ import (
 	"github.com/amavis-milter/amavis-milter/internal/e2e/lab"
 )
 
+type options struct {
+	binary, module, out string
+	steps               string
+	quick, list         bool
+
+	program      string
+	conns, size  int
+	mta, network string
+	disk         bool
+	duration     time.Duration
+}
+
 func main() {
-	if err := run(); err != nil {
+	if code, asked := bench.MTAStage(os.Args[1:]); asked {
+		os.Exit(code)
+	}
+	var o options
+	flag.StringVar(&o.binary, "binary", "bin/amavis-milter", "our program")
+	flag.StringVar(&o.module, "module", ".", "the tree; what is kept goes below its build/")
+	flag.StringVar(&o.out, "out", "", "the report (default build/bench/result.md, with -quick quick.md, with -case part.md)")
+	flag.StringVar(&o.steps, "case", "", "only these, separated by commas")
+	flag.BoolVar(&o.list, "list", false, "list the cases")
+	flag.BoolVar(&o.quick, "quick", false, "fewer and shorter rounds")
+	flag.IntVar(&o.conns, "c", 0, "only run a load on so many connections on one program, and print its rates each second")
+	flag.StringVar(&o.program, "program", "ours", "with -c: ours or theirs")
+	flag.IntVar(&o.size, "size", 4096, "with -c: bytes of a message")
+	flag.StringVar(&o.mta, "mta", "postfix", "with -c: postfix, sendmail, or frames: sendmail with a write for each frame")
+	flag.StringVar(&o.network, "network", "unix", "with -c: unix or tcp, between MTA and milter")
+	flag.BoolVar(&o.disk, "disk", false, "with -c: mail files on the disk, not in memory")
+	flag.DurationVar(&o.duration, "for", 10*time.Second, "with -c: how long")
+	flag.Parse()
+	if o.list {
+		fmt.Println(strings.Join(bench.Steps(), "\n"))
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := o.run(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run() error {
-	var o options
-	flag.StringVar(&o.binary, "binary", "bin/amavis-milter", "our program")
-	flag.StringVar(&o.module, "module", ".", "the tree, for what is kept below build/")
-	flag.StringVar(&o.program, "program", "ours", "with -c: ours or theirs")
-	flag.IntVar(&o.conns, "c", 0, "run this many connections on one program, for profiling")
-	flag.IntVar(&o.size, "size", 4096, "with -c: bytes of a message")
-	flag.StringVar(&o.mta, "mta", "postfix", "with -c: postfix, sendmail, or frames: sendmail with a write for each frame")
-	flag.StringVar(&o.network, "network", "unix", "with -c: unix or tcp, between MTA and milter")
-	flag.BoolVar(&o.disk, "disk", false, "with -c: mail files on the disk, not in memory")
-	flag.DurationVar(&o.duration, "for", 10*time.Second, "with -c: how long, in steps of a second")
-	flag.Parse()
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+func (o options) run(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("it must be run by root, who can run the programs as another user")
 	}
-	root, err := lab.Install(ctx, filepath.Join(o.module, "build/lab"), os.Stderr)
+	module, err := filepath.Abs(o.module)
 	if err != nil {
 		return err
 	}
-	return o.one(ctx, root)
-}
-
-type options struct {
-	binary, module, program string
-	conns, size             int
-	mta, network            string
-	disk                    bool
-	duration                time.Duration
-}
-
-// one runs one load on one program and prints its rates each second.
-func (o options) one(ctx context.Context, root string) error {
+	root, err := lab.Install(ctx, filepath.Join(module, "build/lab"), os.Stderr)
+	if err != nil {
+		return err
+	}
+	if o.conns == 0 {
+		needStrace(ctx)
+	}
 	binary, err := filepath.Abs(o.binary)
 	if err != nil {
 		return err
 	}
-	program := bench.Ours(binary)
-	if o.program == "theirs" {
-		root, err := filepath.Abs(root)
-		if err != nil {
-			return err
-		}
-		if program, err = bench.Theirs(root); err != nil {
-			return err
-		}
+	theirs, err := bench.Theirs(root)
+	if err != nil {
+		return err
 	}
-	mta := bench.Postfix
+	rig, err := bench.NewRig(ctx, filepath.Join(module, "build/bench"), [2]bench.Program{bench.Ours(binary), theirs}, o.quick, os.Stdout)
+	if err != nil {
+		return err
+	}
+	defer rig.Close()
+	rig.Module = module
+	if o.conns > 0 {
+		return o.watch(rig)
+	}
+	return o.measure(rig, module)
+}
+
+// needStrace installs strace, which counts system calls, if it is missing. Without it that
+// one row is left out, and the report says so.
+func needStrace(ctx context.Context) {
+	if _, err := exec.LookPath("strace"); err == nil {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "bench: installing strace (apt-get, nothing is removed)")
+	install := func() error {
+		cmd := exec.CommandContext(ctx, "apt-get", "install", "-q", "-y", "--no-remove", "--no-install-recommends", "strace")
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		return cmd.Run()
+	}
+	if install() != nil && exec.CommandContext(ctx, "apt-get", "update", "-q").Run() == nil {
+		install() // if it fails the report names what is missing
+	}
+}
+
+// measure runs the cases and writes the report.
+func (o options) measure(rig *bench.Rig, module string) error {
+	var names []string
+	name, how := "result.md", "make bench"
+	if o.quick {
+		name, how = "quick.md", "make bench QUICK=1"
+	}
+	if o.steps != "" {
+		names = strings.Split(o.steps, ",")
+		name, how = "part.md", "make bench CASE="+o.steps
+	}
+	if o.out == "" {
+		o.out = filepath.Join(module, "build/bench", name)
+	}
+	facts := rig.Facts()
+	report, err := rig.Run(names)
+	if err != nil {
+		return err
+	}
+	text := report.Markdown(how, facts)
+	if err := os.WriteFile(o.out, []byte(text), 0o644); err != nil {
+		return err
+	}
+	io.WriteString(os.Stdout, "\n"+text)
+	fmt.Printf("\nwritten to %s\n", o.out)
+	if unmet := report.Unmet(); len(unmet) > 0 {
+		fmt.Printf("goals that are not met: %s\n", strings.Join(unmet, "; "))
+	}
+	return nil
+}
+
+// watch runs one load on one program.
+func (o options) watch(rig *bench.Rig) error {
+	c := bench.Case{MTA: bench.Postfix, Network: o.network, Disk: o.disk, Conns: o.conns, Size: o.size}
 	switch o.mta {
+	case "postfix":
 	case "sendmail":
-		mta = bench.Sendmail
+		c.MTA = bench.Sendmail
 	case "frames":
-		mta = bench.Sendmail
-		mta.EachFrame = true
+		c.MTA = bench.Sendmail
+		c.MTA.EachFrame = true
+	default:
+		return fmt.Errorf("there is no MTA %q", o.mta)
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "milter-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
-	}
-	work := dir
-	if o.disk {
-		if work, err = filepath.Abs(filepath.Join(o.module, "build/bench/work")); err != nil {
-			return err
+	for _, p := range rig.Programs {
+		if p.Name == o.program {
+			return rig.Watch(p, c, o.duration)
 		}
-		if err := os.MkdirAll(work, 0o755); err != nil {
-			return err
-		}
-		defer os.RemoveAll(work)
 	}
-	loop, err := bench.NewLoop()
-	if err != nil {
-		return err
-	}
-	scanner, err := bench.NewScanner(loop, bench.Endpoint{Network: "unix", Address: filepath.Join(dir, "amavisd.sock")})
-	if err != nil {
-		return err
-	}
-	process, err := program.Start(o.network, dir, work, scanner.At)
-	if err != nil {
-		return err
-	}
-	defer process.Stop()
-	load := bench.NewLoad(loop, mta, bench.NewMail(o.size), process.At)
-	if err := load.Open(o.conns); err != nil {
-		return err
-	}
-	fmt.Printf("%s has process id %d\n", program.Name, process.PID)
-	load.Start()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	last, _ := load.Counts(process.CPU)
-	lastOwn := loop.CPU()
-	for began := time.Now(); time.Since(began) < o.duration && ctx.Err() == nil; {
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
-		c, err := load.Counts(process.CPU)
-		if err != nil {
-			return err
-		}
-		own := loop.CPU()
-		n := float64(c.Messages - last.Messages)
-		fmt.Printf("%8.0f msg/s %8.1f µs CPU/msg %6.2f waits/msg %6d wrong; the load and the scanner: %5.1f µs CPU/msg\n",
-			n/(c.At-last.At).Seconds(), float64((c.CPU-last.CPU).Microseconds())/n, float64(c.Waits-last.Waits)/n, c.Wrong-last.Wrong, float64((own-lastOwn).Microseconds())/n)
-		last, lastOwn = c, own
-	}
-	if err := load.Stop(); err != nil {
-		return err
-	}
-	load.Close()
-	return load.Err()
+	return fmt.Errorf("there is no program %q", o.program)
 }

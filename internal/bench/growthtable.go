@@ -1,0 +1,121 @@
+package bench
+
+import (
+	"fmt"
+	"strings"
+)
+
+// tolerance is how much more than its work the cost of a load may grow before that is no
+// noise of the machine's any more.
+const tolerance = 1.25
+
+// grows reports whether a cost grew faster than its work: the cost of a pass, from one load
+// to the next, for the number of units in each. With cost = a + b·n it never does.
+func grows(before, after float64, n0, n1 int) bool {
+	return after > before*float64(n1)/float64(n0)*tolerance
+}
+
+// growthCost is one of the costs of a load.
+type growthCost struct {
+	name string
+	of   func(growthPoint) Sample
+}
+
+var growthCosts = []growthCost{
+	{"time", func(p growthPoint) Sample { return p.time }},
+	{"CPU", func(p growthPoint) Sample { return p.cpu }},
+	{"memory", func(p growthPoint) Sample { return p.peak }},
+}
+
+// verdict says which costs of a program grew faster than its work from one load to the
+// next.
+func verdict(before, after growthPoint) []string {
+	var faster []string
+	for _, c := range growthCosts {
+		if grows(c.of(before).Median(), c.of(after).Median(), before.n, after.n) {
+			faster = append(faster, c.name)
+		}
+	}
+	return faster
+}
+
+// growthHead is the head of a table.
+func growthHead(g growth) []string {
+	return []string{g.name, "ours, ms", "CPU µs", "CPU µs/" + g.unit, "peak MB", "grows faster than its work",
+		"amavisd-milter, ms", "CPU µs", "CPU µs/" + g.unit, "peak MB"}
+}
+
+// growthMarkdown makes the table of one series, and returns which of our rows have grown
+// faster than their work.
+func growthMarkdown(g growth, points [2][]growthPoint) (table string, faster []string) {
+	lines := [][]string{growthHead(g)}
+	units := 1.0
+	if g.unit == "kB" {
+		units = 1e3
+	}
+	for i, p := range points[0] {
+		word := "-"
+		if i > 0 {
+			word = "no"
+			if list := verdict(points[0][i-1], p); len(list) > 0 {
+				word = "YES: " + strings.Join(list, ", ")
+				faster = append(faster, fmt.Sprintf("%s, %s to %s: %s", g.name, number(float64(points[0][i-1].n)), number(float64(p.n)), strings.Join(list, ", ")))
+			}
+		}
+		cells := append([]string{number(float64(p.n) / units)}, p.cells(units)...)
+		cells = append(append(cells, word), points[1][i].cells(units)...)
+		lines = append(lines, cells)
+	}
+	return align(lines), faster
+}
+
+// cells are those of one program.
+func (p growthPoint) cells(units float64) []string {
+	if p.err != nil {
+		return []string{"fails: " + p.err.Error(), "-", "-", "-"}
+	}
+	if p.wrong > 0 {
+		return []string{fmt.Sprintf("fails: %d of %d messages", p.wrong, p.sent), "-", "-", "-"}
+	}
+	return []string{
+		number(p.time.Median() * milli), number(p.cpu.Median() * micro),
+		number(p.cpu.Median() * micro / float64(p.n) * units), number(p.peak.Median() / megabyte),
+	}
+}
+
+// costGrowth is the step that measures all series.
+func costGrowth(r *Rig, report *Report) error {
+	pace := fullGrowth
+	if r.Quick {
+		pace = quickGrowth
+	}
+	var text strings.Builder
+	var all []string
+	for _, g := range growths {
+		points, err := r.measureGrowth(g, pace)
+		if err != nil {
+			return err
+		}
+		table, faster := growthMarkdown(g, points)
+		text.WriteString(table + "\n")
+		all = append(all, faster...)
+		for _, p := range points[0] {
+			if p.wrong > 0 {
+				all = append(all, fmt.Sprintf("%s, %d: ours FAILED %d of %d messages", g.name, p.n, p.wrong, p.sent))
+			}
+		}
+	}
+	if len(all) == 0 {
+		text.WriteString("No row of ours grows faster than its work.\n")
+	}
+	for _, line := range all {
+		fmt.Fprintf(&text, "- %s\n", line)
+	}
+	report.Sections = append(report.Sections, Section{"Cost as work grows", growthPreface + text.String()})
+	return nil
+}
+
+const growthPreface = "One connection and one message at a time unless a row says otherwise, each row with a process of its\n" +
+	"own. A row of connections is about a message on each of them, the others about one message. A row\n" +
+	"grows faster than its work if it costs more than the one above it, by the ratio of their work and a\n" +
+	"quarter for the noise.\n\n"

@@ -1,0 +1,121 @@
+package bench
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ms makes a time of a number of milliseconds.
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// rounds makes rounds of one message each with these times of the end of the message.
+func rounds(ends ...int) (r []MTARound) {
+	for _, end := range ends {
+		r = append(r, MTARound{
+			Sessions: []time.Duration{ms(end + 20)}, Transactions: []time.Duration{ms(end + 10)}, Ends: []time.Duration{ms(end)},
+		})
+	}
+	return r
+}
+
+// TestMTARows: what a program adds is the difference at the same quantile, with the least
+// and the most of any round.
+func TestMTARows(t *testing.T) {
+	all := []*MTASeries{
+		{MTA: "Postfix", Program: noMilter, Kept: true, Rounds: rounds(1, 2, 4)},
+		{MTA: "Postfix", Program: floorMilter, Kept: true, Rounds: rounds(2, 3, 5)},
+		{MTA: "Postfix", Program: ours, Kept: true, Rounds: rounds(3, 5, 5)},
+		{MTA: "Postfix", Program: theirs, Kept: true, Rounds: rounds(11, 22, 44)},
+		{MTA: "Postfix", Program: noMilter, Rounds: rounds(1)},
+		{MTA: "Postfix", Program: floorMilter, Rounds: rounds(2)},
+		{MTA: "Postfix", Program: ours, Rounds: rounds(2)},
+		{MTA: "Postfix", Program: theirs, Rounds: rounds(5)},
+		{MTA: "sendmail", Program: noMilter, Kept: true, Rounds: rounds(1)},
+	}
+	text := mtaMarkdown(mtaRows(all))
+	want := `
+`
+	if text != want {
+		t.Errorf("the table is\n%s\nwant\n%s", text, want)
+	}
+}
+
+// smtpServer answers the lines of a client, one after the other, with these replies, on
+// every connection; nothing is read behind the last one.
+func smtpServer(t *testing.T, replies ...string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			in := bufio.NewReader(conn)
+			for i, reply := range replies {
+				if i > 0 {
+					in.ReadString('\n')
+				}
+				fmt.Fprint(conn, reply)
+				if strings.HasPrefix(reply, "354") {
+					for line := ""; line != ".\r\n" && err == nil; line, err = in.ReadString('\n') {
+					}
+					in = bufio.NewReader(strings.NewReader(""))
+				}
+			}
+			conn.Close()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// TestSMTPClient: only a reply with the code that is due counts, and only on a connection
+// that is new there is a time from the connect on.
+func TestSMTPClient(t *testing.T) {
+	mail := NewMail(100).smtp()
+	good := []string{"220-mx\r\n220 mx\r\n", "250-mx\r\n250 SIZE 0\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 taken\r\n"}
+	c, err := dialSMTP(smtpServer(t, good...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	times, err := c.send(mail)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if times.end <= 0 || times.transaction <= times.end || times.session <= times.transaction {
+		t.Errorf("the times are %+v", times)
+	}
+	if !c.began.IsZero() {
+		t.Error("the connection is still new")
+	}
+	if _, err := c.send(mail); err == nil {
+		t.Error("a message was accepted on a connection that was closed")
+	}
+	for i, bad := range []string{"554 no\r\n", "550 no\r\n", "451 later\r\n", "450 later\r\n", "250 what?\r\n", "451 scanner\r\n"} {
+		replies := append([]string(nil), good...)
+		replies[i] = bad
+		c, err := dialSMTP(smtpServer(t, replies...))
+		if err == nil {
+			_, err = c.send(mail)
+		}
+		if err == nil || !strings.Contains(err.Error(), strings.TrimSpace(bad)) {
+			t.Errorf("with the reply %q the error is %v", bad, err)
+		}
+	}
+}
+
+// TestSMTPMail: what the client sends is the mail, with SMTP's line ends and dots.
+func TestSMTPMail(t *testing.T) {
+	m := Mail{Header: [][2]string{{"A", " b\n\tc"}, {"D", "e"}}, Body: []byte(".dot\r\ntext\r\n")}
+	if got, want := string(m.smtp()), "A: b\r\n\tc\r\nD:e\r\n\r\n..dot\r\ntext\r\n.\r\n"; got != want {
+		t.Errorf("it is %q, want %q", got, want)
+	}
+}

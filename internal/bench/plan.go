@@ -1,0 +1,226 @@
+package bench
+
+import (
+	"fmt"
+	"os/exec"
+	"slices"
+	"time"
+)
+
+// smallMail is the size of a small message, in bytes.
+const smallMail = 4096
+
+// wire is how long the way to a remote host is, one way: a round trip takes 1 ms.
+const wire = 500 * time.Microsecond
+
+// Report is what one run has measured.
+type Report struct {
+	Goals  Table // the rows with a goal
+	Others Table // other offers, sockets, disks
+	Notes  []string
+
+	Sections []Section // what has tables of its own
+}
+
+// Section is a part of the report.
+type Section struct{ Title, Text string }
+
+// step is a part of the run.
+type step struct {
+	name string
+	run  func(*Rig, *Report) error
+}
+
+// Steps are the parts of a run, by name.
+func Steps() []string {
+	var names []string
+	for _, s := range steps {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+var steps = []step{
+	{"c1", small(1, times(9))},
+	{"c8", small(8, times(9))},
+	{"c64", small(64, times(10))},
+	{"c256", small(256, times(13))},
+	{"disk", disk},
+	{"strace", countCalls},
+	{"remote", remote},
+	{"large", large},
+	{"idle1000", idleConnections(someConnections, part(1.05))},
+	{"idle4000", idleConnections(manyConnections, partWithoutErrors(0.85))},
+	{"peak", peak},
+	{"others", others},
+	{"self", selfCheck},
+	{"mta", realMTAs},
+	{"growth", costGrowth},
+}
+
+// Run measures the steps of these names, or all.
+func (r *Rig) Run(names []string) (*Report, error) {
+	report := &Report{}
+	for _, name := range names {
+		if !slices.Contains(Steps(), name) {
+			return nil, fmt.Errorf("there is no %q; there are %q", name, Steps())
+		}
+	}
+	began := now()
+	for _, s := range steps {
+		if len(names) > 0 && !slices.Contains(names, s.name) {
+			continue
+		}
+		fmt.Fprintf(r.Log, "%4.0f s: %s\n", (now() - began).Seconds(), s.name)
+		if err := s.run(r, report); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	fmt.Fprintf(r.Log, "%4.0f s: done\n", (now() - began).Seconds())
+	return report, nil
+}
+
+const (
+	micro = 1e6 // of them a second has
+	milli = 1e3
+)
+
+// small measures messages of the usual size on so many connections.
+func small(conns int, g goal) func(*Rig, *Report) error {
+	return func(r *Rig, report *Report) error {
+		m, err := r.measure(Case{MTA: Postfix, Network: "unix", Conns: conns, Size: smallMail}, r.pace.rounds, r.pace.slice)
+		if err != nil {
+			return err
+		}
+		report.Goals = append(report.Goals, m.row(fmt.Sprintf("4 KB, C=%d", conns), "msg/s", m.rate, 1, g))
+		report.note(fmt.Sprintf("C=%d", conns), m)
+		if conns == 8 {
+			report.Goals = append(report.Goals,
+				m.row("CPU a message, C=8", "µs", m.cpu, micro, part(0.08)),
+				m.row("MTA waits a message", "", m.waits, 1, exactly(1)))
+		}
+		return nil
+	}
+}
+
+// note tells what else was seen of a case.
+func (report *Report) note(name string, m *measured) {
+	ms := func(s Sample) string { return number(s.Median()*milli) + " ms" }
+	report.Notes = append(report.Notes, fmt.Sprintf("%s: a message took ours %s (p99 %s), amavisd-milter %s (p99 %s); the load and the scanner used %s and %s µs of CPU.",
+		name, ms(m.median[0]), ms(m.p99[0]), ms(m.median[1]), ms(m.p99[1]), number(m.own[0].Median()*micro), number(m.own[1].Median()*micro)))
+	for i, err := range m.reasons {
+		if err != nil {
+			report.Notes = append(report.Notes, fmt.Sprintf("%s: of program %d: %v.", name, i+1, err))
+		}
+	}
+}
+
+func disk(r *Rig, report *Report) error {
+	m, err := r.measure(Case{MTA: Postfix, Network: "unix", Disk: true, Conns: 8, Size: smallMail}, r.pace.rounds, r.pace.slice)
+	if err == nil {
+		kind := fileSystem(r.disk)
+		report.Goals = append(report.Goals, m.row("4 KB, C=8 on disk ("+kind+")", "msg/s", m.rate, 1, times(5)))
+		report.note("C=8 on disk", m)
+	}
+	return err
+}
+
+func countCalls(r *Rig, report *Report) error {
+	if _, err := exec.LookPath("strace"); err != nil {
+		report.Notes = append(report.Notes, "System calls were not counted for want of strace: as root on Debian, apt-get install strace.")
+		return nil
+	}
+	row, notes, err := r.systemCalls("system calls a message", most(34, ""))
+	report.Goals = append(report.Goals, row)
+	report.Notes = append(report.Notes, notes...)
+	return err
+}
+
+// remote is a message whose MTA and milter have a wire between them, as with a remote
+// scanning host on which milter and scanner run.
+func remote(r *Rig, report *Report) error {
+	m, err := r.measure(Case{MTA: Postfix, Network: "tcp", Conns: 1, Size: smallMail, Wire: wire}, r.pace.rounds, r.pace.slice)
+	if err == nil {
+		report.Goals = append(report.Goals, m.row("latency with 1 ms RTT", "ms", m.median, milli, part(0.04)))
+		report.note("1 ms RTT", m)
+	}
+	return err
+}
+
+func large(r *Rig, report *Report) error {
+	m, err := r.measure(Case{MTA: Postfix, Network: "unix", Conns: 4, Size: largeMail}, r.pace.rounds, r.pace.slice)
+	if err == nil {
+		report.Goals = append(report.Goals,
+			m.row("10 MB, C=4", "MB/s", m.rate, largeMail/megabyte, times(1.8)),
+			m.row("CPU for 10 MB", "ms", m.cpu, milli, part(0.5)))
+		report.note("10 MB", m)
+	}
+	return err
+}
+
+func idleConnections(conns int, g goal) func(*Rig, *Report) error {
+	return func(r *Rig, report *Report) error {
+		row, err := r.idleMemory(conns, fmt.Sprintf("resident, %s idle connections", number(float64(conns))), g)
+		report.Goals = append(report.Goals, row)
+		return err
+	}
+}
+
+func peak(r *Rig, report *Report) error {
+	row, err := r.peakMemory(fmt.Sprintf("peak resident, %d × 10 MB at once", largeAtOnce), most(20, "MB"))
+	report.Goals = append(report.Goals, row)
+	return err
+}
+
+// others are the offers, sockets and file systems that the rows with a goal have not.
+func others(r *Rig, report *Report) error {
+	frames := Sendmail
+	frames.Name, frames.EachFrame = "sendmail, a write for each frame", true
+	for _, mta := range []MTA{Postfix, Sendmail, frames} {
+		for _, network := range []string{"unix", "tcp"} {
+			for _, disk := range []bool{false, true} {
+				if mta.Name == Postfix.Name && network == "unix" {
+					continue
+				}
+				if err := r.other(report, Case{MTA: mta, Network: network, Disk: disk, Conns: 8, Size: smallMail}); err != nil {
+					return fmt.Errorf("%s, %s, on disk: %t: %w", mta.Name, network, disk, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (r *Rig) other(report *Report, c Case) error {
+	m, err := r.measure(c, r.pace.otherRounds, r.pace.otherSlice)
+	if err != nil {
+		return err
+	}
+	where := "memory"
+	if c.Disk {
+		where = "disk"
+	}
+	name := fmt.Sprintf("%s; %s; %s", c.MTA.Name, c.Network, where)
+	report.Others = append(report.Others,
+		m.row(name, "msg/s", m.rate, 1, goal{}),
+		m.row(name, "CPU µs/msg", m.cpu, micro, goal{}))
+	return nil
+}
+
+// selfCheck shows that the load and the scanner can do more than what they measure.
+func selfCheck(r *Rig, report *Report) error {
+	for _, size := range []int{smallMail, largeMail} {
+		load, scan, err := SelfCheck(r.memory+"/check.sock", 8, size, r.pace.check)
+		if err != nil {
+			return err
+		}
+		if size == largeMail {
+			report.Notes = append(report.Notes, fmt.Sprintf("The load alone, against a milter that does nothing: %s messages of 10 MB a second, %s ms of CPU each.", number(load.PerSecond), number(load.CPU.Seconds()*milli)))
+			continue
+		}
+		report.Notes = append(report.Notes,
+			fmt.Sprintf("The load alone, C=8, against a milter that does nothing: %s msg/s, %s µs of CPU each.", number(load.PerSecond), number(load.CPU.Seconds()*micro)),
+			fmt.Sprintf("The scanner alone, against 8 raw clients: %s requests a second, %s µs of CPU each.", number(scan.PerSecond), number(scan.CPU.Seconds()*micro)))
+	}
+	return nil
+}
