@@ -18,6 +18,9 @@ const (
 
 const unknownName = "unknown"
 
+// usualReceived is the first capacity of a Received field in bytes.
+const usualReceived = 512
+
 // receivedField returns the Received field that stands for the hop from the SMTP
 // client to the MTA: the MTA adds its own only after us, and SpamAssassin knows the
 // client from nowhere else. It has the form that sendmail writes (which both
@@ -32,21 +35,27 @@ const unknownName = "unknown"
 // A client without address has submitted locally, or a proxy hides who it is;
 // SpamAssassin skips the field then.
 func receivedField(env *milter.Envelope, hostname string, now time.Time) string {
-	var b strings.Builder
+	text := make([]byte, 0, usualReceived)
+	add := func(words ...string) {
+		for _, w := range words {
+			text = append(text, w...)
+		}
+	}
 	if addr, ok := clientAddr(env); ok {
-		b.WriteString("Received: from " + fromWord(env, addr) + " (" + clientName(env) + " " + addressLiteral(addr) + ")")
+		add("Received: from ", fromWord(env, addr), " (", clientName(env), " ", addressLiteral(addr), ")")
 	} else {
-		b.WriteString("Received: (from unknown@localhost)")
+		add("Received: (from unknown@localhost)")
 	}
 	if authenticated(env) {
-		b.WriteString("\n\t(authenticated" + authBits(env.Auth) + ")")
+		add("\n\t(authenticated", authBits(env.Auth), ")")
 	}
-	b.WriteString("\n\tby " + byName(env, hostname) + " (amavis-milter) with " + protocol(env))
+	add("\n\tby ", byName(env, hostname), " (amavis-milter) with ", protocol(env))
 	if id := token(env.QueueID); id != "" {
-		b.WriteString(" id " + id)
+		add(" id ", id)
 	}
-	b.WriteString(tlsComment(env.TLS) + ";\n\t" + now.Format(time.RFC1123Z) + "\n")
-	return b.String()
+	add(tlsComment(env.TLS), ";\n\t")
+	text = now.AppendFormat(text, time.RFC1123Z)
+	return string(append(text, '\n'))
 }
 
 // authBits returns the strength of the security layer; nothing where the MTA does
@@ -67,10 +76,12 @@ func clientAddr(env *milter.Envelope) (addr netip.Addr, ok bool) {
 
 // addressLiteral writes an address as RFC 5321 section 4.1.3 does.
 func addressLiteral(addr netip.Addr) string {
-	if addr.Is4() {
-		return "[" + addr.String() + "]"
+	var space [len("[IPv6:]") + 64]byte // longer than any address without a zone
+	text := append(space[:0], '[')
+	if !addr.Is4() {
+		text = append(text, "IPv6:"...)
 	}
-	return "[IPv6:" + addr.String() + "]"
+	return string(append(addr.AppendTo(text), ']'))
 }
 
 // fromWord returns the word that SpamAssassin takes for the HELO. For a client that
@@ -188,13 +199,20 @@ func token(s string) string { return replaceUnsafe(s, maxToken, "-._/+:") }
 // replaceUnsafe returns at most n bytes of s in which every byte that is neither an
 // ASCII letter or digit nor one of others has become '?'.
 func replaceUnsafe(s string, n int, others string) string {
-	b := []byte(s[:min(len(s), n)])
-	for i, c := range b {
-		if !isAlphaNumeric(c) && strings.IndexByte(others, c) < 0 {
-			b[i] = '?'
+	s = s[:min(len(s), n)]
+	isUnsafe := func(c byte) bool { return !isAlphaNumeric(c) && strings.IndexByte(others, c) < 0 }
+	for i := range len(s) {
+		if isUnsafe(s[i]) {
+			b := []byte(s)
+			for ; i < len(b); i++ {
+				if isUnsafe(b[i]) {
+					b[i] = '?'
+				}
+			}
+			return string(b)
 		}
 	}
-	return string(b)
+	return s
 }
 
 func isHostName(s string) bool {
