@@ -20,13 +20,27 @@ const (
 
 	// quotedBytes is how much of a peer's words an error repeats, in bytes.
 	quotedBytes = 64
+
+	// usualName and usualValue are for how many bytes of a name and of a value, both
+	// decoded, there is room from the start.
+	usualName  = 32
+	usualValue = 224
 )
 
 // parser turns the lines of a reply into a Reply.
 type parser struct {
-	reply   Reply
+	reply   *Reply
 	name    []byte // of the line, decoded
 	scratch []byte // value of the line, decoded
+}
+
+func newParser() parser {
+	space := make([]byte, usualName+usualValue)
+	return parser{
+		reply:   &Reply{VersionServer: 1},
+		name:    space[:0:usualName],
+		scratch: space[usualName:usualName],
+	}
 }
 
 // line takes in one attribute.
@@ -60,8 +74,7 @@ func (p *parser) attribute(value []byte) (err error) {
 	case "delrcpt", "addrcpt", "delheader", "chgheader", "insheader", "addheader", "quarantine":
 		return p.addEdit(name, value)
 	case "exit_code": // legacy: clients are to go by return_value
-		_, err = p.text(value)
-		return err
+		return p.decode(value)
 	}
 	return p.unknown(value)
 }
@@ -186,9 +199,9 @@ func (p *parser) indexedEdit(name string, value []byte) (Edit, error) {
 // unknown keeps an attribute that is to be ignored (README.protocol: "should
 // ignore any attributes that it does not care about"). Its escapes are checked all
 // the same, for they tell a damaged reply from a newer server.
-func (p *parser) unknown(value []byte) (err error) {
-	if p.scratch, err = appendDecoded(p.scratch[:0], value); err != nil {
-		return malformed("%w", err)
+func (p *parser) unknown(value []byte) error {
+	if err := p.decode(value); err != nil {
+		return err
 	}
 	if len(p.reply.Unknown) < MaxUnknown {
 		p.reply.Unknown = append(p.reply.Unknown, Attribute{
@@ -200,11 +213,19 @@ func (p *parser) unknown(value []byte) (err error) {
 }
 
 // text decodes a value in which spaces have no meaning.
-func (p *parser) text(value []byte) (_ string, err error) {
-	if p.scratch, err = appendDecoded(p.scratch[:0], value); err != nil {
-		return "", malformed("%w", err)
+func (p *parser) text(value []byte) (string, error) {
+	if err := p.decode(value); err != nil {
+		return "", err
 	}
 	return string(p.scratch), nil
+}
+
+// decode decodes such a value into p.scratch.
+func (p *parser) decode(value []byte) (err error) {
+	if p.scratch, err = appendDecoded(p.scratch[:0], value); err != nil {
+		return malformed("%w", err)
+	}
+	return nil
 }
 
 // fields splits a value into exactly want fields at its literal spaces first, and

@@ -65,7 +65,7 @@ func ReadReply(r io.Reader, limits Limits) (*Reply, error) {
 }
 
 func readReply(lines *lineReader) (*Reply, error) {
-	p := parser{reply: Reply{VersionServer: 1}}
+	p := newParser()
 	for n := 1; ; n++ {
 		line, err := lines.next()
 		if err != nil && !lines.seen() {
@@ -87,7 +87,7 @@ func readReply(lines *lineReader) (*Reply, error) {
 	if p.reply.ReturnValue == "" {
 		return nil, fmt.Errorf("%w: it has no return_value", ErrMalformed)
 	}
-	return &p.reply, nil
+	return p.reply, nil
 }
 
 func atLine(n int, err error) error { return fmt.Errorf("line %d: %w", n, err) }
