@@ -43,28 +43,40 @@ func (p *pairs) add(prefix string, a slog.Attr) {
 		}
 		return
 	}
-	text := valueText(value)
 	if prefix == "" && a.Key == QueueIDKey {
-		p.queueID = quoteQueueID(cut(text, maxQueueID))
+		p.queueID = quoteQueueID(cut(valueText(value), maxQueueID))
 		return
 	}
 	p.text = append(p.text, ' ')
-	p.text = append(p.text, quote(prefix+a.Key)...)
+	p.text = appendQuoted(p.text, prefix+a.Key)
 	p.text = append(p.text, '=')
-	p.text = append(p.text, quoteWithin(text, p.longest)...)
+	p.text = appendValue(p.text, value, p.longest)
+}
+
+// appendValue appends a value as it is printed, in at most limit bytes.
+func appendValue(dst []byte, v slog.Value, limit int) []byte {
+	if v.Kind() == slog.KindInt64 {
+		return strconv.AppendInt(dst, v.Int64(), 10)
+	}
+	text := valueText(v)
+	if len(text) <= limit && isPlain(text) {
+		return append(dst, text...)
+	}
+	return append(dst, quoteWithin(text, limit)...)
 }
 
 // valueText returns a value as text, unquoted. A value whose methods panic says so:
 // a log line must not end the process.
 func valueText(v slog.Value) (text string) {
+	if v.Kind() == slog.KindString {
+		return v.String()
+	}
 	defer func() {
 		if r := recover(); r != nil {
 			text = fmt.Sprintf("!PANIC: %v", r)
 		}
 	}()
 	switch v.Kind() {
-	case slog.KindString:
-		return v.String()
 	case slog.KindTime:
 		return v.Time().Format(time.RFC3339Nano)
 	case slog.KindAny:
@@ -86,14 +98,28 @@ func valueText(v slog.Value) (text string) {
 // nothing else, and in Go's double quotes otherwise. So no value can begin a new
 // line, end its quotes, or look like a further pair.
 func quote(s string) string {
-	if s == "" || strings.ContainsFunc(s, isUnsafe) {
-		return strconv.Quote(s)
+	if isPlain(s) {
+		return s
 	}
-	return s
+	return strconv.Quote(s)
 }
 
-func isUnsafe(r rune) bool {
-	return r <= ' ' || r > '~' || r == '"' || r == '=' || r == '\\'
+// appendQuoted appends quote(s).
+func appendQuoted(dst []byte, s string) []byte {
+	if isPlain(s) {
+		return append(dst, s...)
+	}
+	return strconv.AppendQuote(dst, s)
+}
+
+// isPlain reports whether s stands as it is without quotes.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if b := s[i]; b <= ' ' || b > '~' || b == '"' || b == '=' || b == '\\' {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // quoteWithin quotes s, and cuts it where the result would have more than limit
@@ -156,9 +182,14 @@ func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
+	return s[:cutEnd(s, limit)] + cutMark
+}
+
+// cutEnd returns how much of a longer s stays before cutMark.
+func cutEnd[T string | []byte](s T, limit int) int {
 	end := max(limit-len(cutMark), 0)
 	for end > 0 && !utf8.RuneStart(s[end]) && end > limit-len(cutMark)-utf8.UTFMax {
 		end--
 	}
-	return s[:end] + cutMark
+	return end
 }

@@ -20,8 +20,9 @@ import (
 
 // sink takes finished lines.
 type sink interface {
-	// write writes one line, without its end, as a whole or not at all.
-	write(at time.Time, level slog.Level, line string) error
+	// write writes one line, without its end, as a whole or not at all. It does not
+	// keep the line.
+	write(at time.Time, level slog.Level, line []byte) error
 	// limit is the length of the longest line in bytes.
 	limit() int
 }
@@ -69,18 +70,27 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 
 // Handle implements slog.Handler. Its error says that the line was not written.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
+	b := buffers.Get().(*buffer)
+	defer b.release()
 	p := h.given
-	p.text = slices.Clone(h.given.text)
+	p.text = append(b.pairs[:0], h.given.text...)
 	r.Attrs(func(a slog.Attr) bool {
 		p.add(h.groups, a)
 		return true
 	})
-	line := message(cut(r.Message, p.longest)) + string(p.text)
-	if r.Message == "" && len(p.text) > 0 {
-		line = line[1:] // the space before the first pair
-	}
+	line := b.line[:0]
 	if p.queueID != "" {
-		line = p.queueID + ": " + line
+		line = append(append(line, p.queueID...), ": "...)
 	}
-	return h.sink.write(r.Time, r.Level, cut(line, h.sink.limit()))
+	line = append(line, message(cut(r.Message, p.longest))...)
+	b.pairs = p.text
+	if r.Message == "" && len(p.text) > 0 {
+		p.text = p.text[1:] // the space before the first pair
+	}
+	line = append(line, p.text...)
+	b.line = line
+	if limit := h.sink.limit(); len(line) > limit {
+		line = append(line[:cutEnd(line, limit)], cutMark...)
+	}
+	return h.sink.write(r.Time, r.Level, line)
 }

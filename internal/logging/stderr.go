@@ -20,20 +20,33 @@ func NewStderr(w io.Writer, level slog.Leveler) *Handler {
 }
 
 type stderrSink struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu   sync.Mutex
+	w    io.Writer
+	text []byte // of the last write, kept for its memory
 }
 
 func (s *stderrSink) limit() int { return maxStderrLine }
 
-func (s *stderrSink) write(at time.Time, level slog.Level, line string) error {
-	var prefix string
-	if !at.IsZero() {
-		prefix = at.Format(stderrTime) + " "
-	}
-	prefix += strings.ToLower(level.String()) + " "
+func (s *stderrSink) write(at time.Time, level slog.Level, line []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, err := io.WriteString(s.w, prefix+line+"\n")
+	text := s.text[:0]
+	if !at.IsZero() {
+		text = append(at.AppendFormat(text, stderrTime), ' ')
+	}
+	text = append(append(text, levelName(level)...), ' ')
+	s.text = append(append(text, line...), '\n')
+	_, err := s.w.Write(s.text)
 	return err
+}
+
+// levelName returns the name of a level in lower case.
+func levelName(level slog.Level) string {
+	switch level {
+	case slog.LevelInfo:
+		return "info"
+	case slog.LevelWarn:
+		return "warn"
+	}
+	return strings.ToLower(level.String())
 }

@@ -80,11 +80,12 @@ type syslogSink struct {
 	end       string    // what ends a line: LF on a stream, nothing in a datagram
 	downUntil time.Time // no attempt before that
 	lost      int       // lines dropped since the last one that was taken
+	text      []byte    // of the last packet, kept for its memory
 }
 
 func (s *syslogSink) limit() int { return maxSyslogLine }
 
-func (s *syslogSink) write(at time.Time, level slog.Level, line string) error {
+func (s *syslogSink) write(at time.Time, level slog.Level, line []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
@@ -106,7 +107,7 @@ func (s *syslogSink) write(at time.Time, level slog.Level, line string) error {
 // send writes the line, and before it how many were lost. A connection that was
 // open already may have been left by a syslog that was restarted: then a new one
 // is tried at once.
-func (s *syslogSink) send(at time.Time, level slog.Level, line string) error {
+func (s *syslogSink) send(at time.Time, level slog.Level, line []byte) error {
 	stale := s.conn != nil
 	err := s.sendOnce(at, level, line)
 	var timeout net.Error
@@ -116,7 +117,7 @@ func (s *syslogSink) send(at time.Time, level slog.Level, line string) error {
 	return s.sendOnce(at, level, line)
 }
 
-func (s *syslogSink) sendOnce(at time.Time, level slog.Level, line string) error {
+func (s *syslogSink) sendOnce(at time.Time, level slog.Level, line []byte) error {
 	if s.conn == nil {
 		if err := s.connect(); err != nil {
 			return err
@@ -124,7 +125,7 @@ func (s *syslogSink) sendOnce(at time.Time, level slog.Level, line string) error
 	}
 	if s.lost > 0 {
 		notice := "syslog did not take log lines lost=" + strconv.Itoa(s.lost)
-		if err := s.packet(at, slog.LevelWarn, notice); err != nil {
+		if err := s.packet(at, slog.LevelWarn, []byte(notice)); err != nil {
 			return err
 		}
 		s.lost = 0
@@ -134,12 +135,14 @@ func (s *syslogSink) sendOnce(at time.Time, level slog.Level, line string) error
 
 // packet writes one line in one write. A connection that failed is not used again:
 // on a stream half a line may have been written.
-func (s *syslogSink) packet(at time.Time, level slog.Level, line string) error {
+func (s *syslogSink) packet(at time.Time, level slog.Level, line []byte) error {
 	priority := facilityMail | severity(level)
-	text := "<" + strconv.Itoa(priority) + ">" + at.Format(syslogTime) + s.tag + line + s.end
+	text := append(strconv.AppendInt(append(s.text[:0], '<'), int64(priority), 10), '>')
+	text = append(at.AppendFormat(text, syslogTime), s.tag...)
+	s.text = append(append(text, line...), s.end...)
 	err := s.conn.SetWriteDeadline(time.Now().Add(syslogWriteTimeout))
 	if err == nil {
-		_, err = s.conn.Write([]byte(text))
+		_, err = s.conn.Write(s.text)
 	}
 	if err != nil {
 		s.disconnect()
