@@ -1,10 +1,6 @@
 package milter
 
-import (
-	"bytes"
-
-	gomilter "github.com/d--j/go-milter"
-)
+import "bytes"
 
 // This file is the short way of what a message mostly consists of: header fields and
 // pieces of the body go from the guard to the session without the library, which
@@ -53,9 +49,9 @@ func (g *guard) serve(command byte, data []byte) bool {
 }
 
 // takeContent has the guard serve content if the MTA does not wait for the answer.
-func (s *session) takeContent(protocol gomilter.OptProtocol) {
+func (s *session) takeContent() {
 	s.g.content = nil
-	if silent := gomilter.OptNoHeaderReply | gomilter.OptNoBodyReply; protocol&silent == silent {
+	if !s.isAwaited(cmdHeader) && !s.isAwaited(cmdBody) {
 		s.g.content = s.content
 	}
 }
@@ -79,7 +75,7 @@ func (s *session) content(command byte, data []byte) bool {
 // header passes on a header field: name NUL value NUL.
 func (s *session) header(data []byte) {
 	name, value, _ := bytes.Cut(data[:len(data)-1], []byte{0})
-	if s.leadSpc {
+	if s.hasLeadingSpace() {
 		s.tx.Header(string(name), string(value))
 	} else {
 		s.tx.Header(string(name), " "+string(value))

@@ -2,7 +2,7 @@ package milter
 
 import (
 	"context"
-	"time"
+	"io"
 
 	gomilter "github.com/d--j/go-milter"
 )
@@ -17,6 +17,9 @@ func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response
 		s.settle(Outcome{Sent: TempFail(replyFailure), Err: errPanic})
 	})
 	verdict, gone := s.verdict(m)
+	if gone == ErrVerdictLate {
+		return nil, io.EOF // the attendant has answered, and the connection is closed
+	}
 	outcome := Outcome{Sent: verdict}
 	if err := s.apply(m, verdict.changes); err != nil {
 		s.g.rollback()
@@ -78,90 +81,27 @@ func (s *session) refused(v Verdict) Verdict {
 	return v
 }
 
-// watchDelay is how long a message waits for its verdict before somebody looks whether
-// the MTA still does. To look costs as much as a quick verdict.
-const watchDelay = 20 * time.Millisecond
-
-// await runs the handler's Verdict and sends progress from this goroutine, the
-// only one that writes. The wait is called off when the MTA hangs up, which is the
-// error then.
+// await runs the handler's Verdict, and an attendant beside it. Its error says why nobody
+// waits for the answer any more.
 func (s *session) await(tx Transaction) (v Verdict, gone error) {
 	ctx, cancel := context.WithCancelCause(s.srv.ctx)
 	defer cancel(nil)
-	s.ask(ctx, tx)
-	s.g.rest()
-	progress, late := s.srv.times.Progress, s.srv.times.Verdict
-	began := time.Now()
-	next := progress // since then
-	var hungUp <-chan struct{}
-	alarm := time.NewTimer(watchDelay)
-	defer alarm.Stop()
-	for {
-		select {
-		case v := <-s.verdicts:
-			return v, gone
-		case <-hungUp:
-			hungUp, gone = nil, ErrPeerGone
-		case <-alarm.C:
-			waited := time.Since(began)
-			if waited >= late {
-				cancel(ErrVerdictLate)
-				return s.abandon(tx), gone
-			}
-			if hungUp == nil && gone == nil {
-				var stop func()
-				hungUp, stop = s.g.watch()
-				defer stop()
-			}
-			if waited >= next {
-				next = waited + progress
-				if gone == nil && s.g.progress() != nil {
-					gone = ErrPeerGone
-				}
-			}
-			alarm.Reset(min(next, late) - waited)
-		}
-		if gone != nil {
-			cancel(gone)
-		}
+	s.g.rest() // the verdict may take minutes
+	s.attendant.begin(s, cancel)
+	v = s.ask(ctx, tx)
+	if gone = s.attendant.end(); gone == ErrVerdictLate {
+		s.tx = nil
+		s.protect("end of a late transaction", func() {
+			tx.End(Outcome{Sent: TempFail(replyFailure), Err: ErrVerdictLate})
+		})
 	}
+	return v, gone
 }
 
-// ask has the handler's Verdict run by a worker, whom it keeps longer than the message
-// lasts if it must: it touches nothing of the session. It goes to s.verdicts.
-func (s *session) ask(ctx context.Context, tx Transaction) {
-	if s.verdicts == nil {
-		s.verdicts = make(chan Verdict, 1)
-	}
-	verdict, log, id := s.verdicts, s.srv.log, s.env.QueueID
-	s.srv.workers.do(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				logPanic(log.With("queue_id", id), "verdict", p)
-				verdict <- TempFail(replyFailure)
-			}
-		}()
-		verdict <- tx.Verdict(ctx)
-	})
-}
-
-// abandon answers a message whose Verdict does not return, as on a disk that hangs.
-// Its transaction ends when it does.
-func (s *session) abandon(tx Transaction) Verdict {
-	log := s.logger()
-	log.Error("the message is tempfailed", "error", ErrVerdictLate)
-	verdict := s.verdicts
-	s.tx, s.verdicts = nil, nil
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				logPanic(log, "end of a late transaction", p)
-			}
-		}()
-		<-verdict
-		tx.End(Outcome{Sent: TempFail(replyFailure), Err: ErrVerdictLate})
-	}()
-	return TempFail(replyFailure)
+// ask runs the handler's Verdict.
+func (s *session) ask(ctx context.Context, tx Transaction) (v Verdict) {
+	defer s.recovered("verdict", func() { v = TempFail(replyFailure) })
+	return tx.Verdict(ctx)
 }
 
 // settle hands the message over to the guard's next flush: only then is it known

@@ -83,7 +83,7 @@ func isFieldName(name string) bool {
 func (s *session) appendValue(dst []byte, value string) []byte {
 	value = strings.ReplaceAll(value, "\r\n", "\n")
 	value = strings.TrimRight(value, "\n")
-	if (s.leadSpc && !strings.HasPrefix(value, "\n")) || value == "" {
+	if (s.hasLeadingSpace() && !strings.HasPrefix(value, "\n")) || value == "" {
 		dst = append(dst, ' ')
 	}
 	for i := 0; i < len(value); i++ {

@@ -113,9 +113,6 @@ func TestVerdictLate(t *testing.T) {
 	cause := make(chan error, 1)
 	h := &testHandler{}
 	h.verdict = func(ctx context.Context) Verdict {
-		if h.count() > 1 {
-			return Accept()
-		}
 		<-release
 		cause <- context.Cause(ctx)
 		return Accept()
@@ -131,11 +128,13 @@ func TestVerdictLate(t *testing.T) {
 		start := time.Now()
 		a, err := m.SendMessage(plainMessage)
 		mustAnswer(t, a, err, "reply 451 4.3.0 Content filter failure, try again later")
-		if took := time.Since(start); took != DefaultTimes().Verdict {
+		if took := time.Since(start); took != DefaultTimes().Verdict+lateGrace {
 			t.Errorf("answered after %v", took)
 		}
-		a, err = m.SendMessage(plainMessage)
-		mustAnswer(t, a, err, "accept")
+		for range 2 {
+			a, err = m.SendMessage(plainMessage)
+			mustAnswer(t, a, err, "reply 451 4.3.0 Content filter failure, try again later")
+		}
 		if len(h.transaction(t, 0).ended) != 0 {
 			t.Error("the late transaction was ended while its Verdict ran")
 		}
@@ -145,6 +144,9 @@ func TestVerdictLate(t *testing.T) {
 		}
 		if o := <-h.transaction(t, 0).ended; !errors.Is(o.Err, ErrVerdictLate) || o.Sent.Disposition() != DispositionTempFail {
 			t.Errorf("outcome %+v", o)
+		}
+		if _, _, err := m.Receive(); err != io.EOF {
+			t.Errorf("after the late Verdict: %v, want the connection closed", err)
 		}
 	})
 }

@@ -88,9 +88,9 @@ func TestTimesAround(t *testing.T) {
 	}
 }
 
-// TestVerdictAround: a verdict just before its time, and just after it.
+// TestVerdictAround: a verdict just before its time with the grace, and just after it.
 func TestVerdictAround(t *testing.T) {
-	limit := DefaultTimes().Verdict
+	limit := DefaultTimes().Verdict + lateGrace
 	for _, pause := range []time.Duration{limit - time.Millisecond, limit + time.Millisecond} {
 		h := &testHandler{verdict: func(context.Context) Verdict {
 			time.Sleep(pause) // fake time

@@ -56,8 +56,6 @@ type Server struct {
 	ctx    context.Context // done when messages must end: the cause is ErrServerClosed
 	cancel context.CancelCauseFunc
 
-	workers workers
-
 	*crowd
 	listener net.Listener // guarded by crowd.mu
 
@@ -74,8 +72,7 @@ func NewServer(handler Handler, log *slog.Logger, times Times) *Server {
 	return &Server{
 		handler: handler, log: log, times: times,
 		ctx: ctx, cancel: cancel,
-		workers: workers{work: make(chan func()), end: ctx.Done()},
-		crowd:   newCrowd(log),
+		crowd: newCrowd(log),
 	}
 }
 

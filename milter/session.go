@@ -40,8 +40,8 @@ type session struct {
 
 	refusing bool // every message is refused: there are too many connections
 
-	actions gomilter.OptAction
-	leadSpc bool // the MTA leaves the space behind the colon to us (SMFIP_HDR_LEADSPC)
+	actions  gomilter.OptAction
+	protocol gomilter.OptProtocol
 
 	// Facts of the connection.
 	client   Client
@@ -57,7 +57,7 @@ type session struct {
 	tx      Transaction // from DATA on
 	refusal *SMTPReply  // what the message is to be answered whatever the handler thinks
 
-	verdicts chan Verdict // of the message that waits for it, which is one at a time
+	attendant attendant
 }
 
 func newSession(srv *Server, g *guard, log *slog.Logger) *session {
@@ -99,8 +99,8 @@ func (s *session) NewConnection(m gomilter.Modifier) error {
 		s.reset(ErrAborted)
 		s.client, s.tls, s.hostname, s.daemon = Client{}, TLS{}, "", ""
 		s.actions = m.Actions()
-		s.leadSpc = m.Protocol()&gomilter.OptHeaderLeadingSpace != 0
-		s.takeContent(m.Protocol())
+		s.protocol = m.Protocol()
+		s.takeContent()
 	})
 	return nil
 }
@@ -301,13 +301,16 @@ func (s *session) Header(name, value string, m gomilter.Modifier) (*gomilter.Res
 	return s.on("header", func() {
 		s.begin(m)
 		if s.tx != nil && s.refusal == nil {
-			if !s.leadSpc {
+			if !s.hasLeadingSpace() {
 				value = " " + value
 			}
 			s.tx.Header(name, value)
 		}
 	})
 }
+
+// hasLeadingSpace reports whether the MTA leaves the space behind the colon to us.
+func (s *session) hasLeadingSpace() bool { return s.protocol&gomilter.OptHeaderLeadingSpace != 0 }
 
 // Headers ends the header.
 func (s *session) Headers(m gomilter.Modifier) (*gomilter.Response, error) {
