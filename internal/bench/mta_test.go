@@ -37,7 +37,18 @@ func TestMTARows(t *testing.T) {
 		{MTA: "sendmail", Program: noMilter, Kept: true, Rounds: rounds(1)},
 	}
 	text := mtaMarkdown(mtaRows(all))
-	want := `
+	want := `| MTA     | connection | time, ms       |     | without a milter | + doing nothing | + ours           | + amavisd-milter    | ours / amavisd-milter |
+|---------|-----------:|---------------:|----:|-----------------:|----------------:|-----------------:|--------------------:|----------------------:|
+| Postfix | kept       | end of message | p50 | 2.00             | 1.00            | 3.00 (1.00–3.00) | 20.00 (10.00–40.00) | 0.15x                 |
+| Postfix | kept       | end of message | p99 | 4.00             | 1.00            | 1.00 (1.00–3.00) | 40.00 (10.00–40.00) | 0.03x                 |
+| Postfix | kept       | MAIL to 250    | p50 | 12.00            | 1.00            | 3.00 (1.00–3.00) | 20.00 (10.00–40.00) | 0.15x                 |
+| Postfix | kept       | MAIL to 250    | p99 | 14.00            | 1.00            | 1.00 (1.00–3.00) | 40.00 (10.00–40.00) | 0.03x                 |
+| Postfix | new        | end of message | p50 | 1.00             | 1.00            | 1.00 (1.00–1.00) | 4.00 (4.00–4.00)    | 0.25x                 |
+| Postfix | new        | end of message | p99 | 1.00             | 1.00            | 1.00 (1.00–1.00) | 4.00 (4.00–4.00)    | 0.25x                 |
+| Postfix | new        | MAIL to 250    | p50 | 11.00            | 1.00            | 1.00 (1.00–1.00) | 4.00 (4.00–4.00)    | 0.25x                 |
+| Postfix | new        | MAIL to 250    | p99 | 11.00            | 1.00            | 1.00 (1.00–1.00) | 4.00 (4.00–4.00)    | 0.25x                 |
+| Postfix | new        | connect to 250 | p50 | 21.00            | 1.00            | 1.00 (1.00–1.00) | 4.00 (4.00–4.00)    | 0.25x                 |
+| Postfix | new        | connect to 250 | p99 | 21.00            | 1.00            | 1.00 (1.00–1.00) | 4.00 (4.00–4.00)    | 0.25x                 |
 `
 	if text != want {
 		t.Errorf("the table is\n%s\nwant\n%s", text, want)
