@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -130,5 +132,44 @@ func TestLoopEnds(t *testing.T) {
 	l.Close()
 	if after := runtime.GOMAXPROCS(0); after != during-1 {
 		t.Errorf("GOMAXPROCS is %d after %d", after, during)
+	}
+}
+
+// TestSweep: directories of runs that were killed go, those of one that lives stay, and
+// what is none of ours.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	memory, build := t.TempDir(), t.TempDir()
+	dead, alive := strconv.Itoa(1<<22+1), strconv.Itoa(os.Getpid())
+	var want []string
+	for _, d := range []struct {
+		dir   string
+		stays bool
+	}{
+		{memory + "/milter-bench-" + dead, false}, {build + "/disk-" + dead, false}, {build + "/memory-" + dead, false},
+		{memory + "/milter-bench-" + alive, true}, {build + "/disk-" + alive, true}, {build + "/disk-x", true}, {memory + "/other-" + dead, true},
+	} {
+		if err := os.MkdirAll(d.dir+"/below", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if d.stays {
+			want = append(want, d.dir)
+		}
+	}
+	if err := sweep(memory, build); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, dir := range []string{memory, build} {
+		left, err := filepath.Glob(dir + "/*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, left...)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("left are %q, want %q", got, want)
 	}
 }

@@ -13,6 +13,7 @@ type Case struct {
 	Conns   int
 	Size    int           // bytes of a message
 	Wire    time.Duration // one way, between the MTA and the milter; 0: none
+	PerConn int           // messages on a connection before it is replaced; 0: no end
 }
 
 // measured is what was measured of a case, by program.
@@ -81,6 +82,7 @@ func (r *Rig) begin(p Program, c Case) (s side, err error) {
 		to = s.relay.At
 	}
 	s.load = NewLoad(r.loop, c.MTA, NewMail(c.Size), to)
+	s.load.PerConn = c.PerConn
 	if err := s.load.Open(c.Conns); err != nil {
 		return s, err
 	}

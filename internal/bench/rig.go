@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,6 +75,9 @@ func NewRig(ctx context.Context, build string, programs [2]Program, quick bool, 
 }
 
 func (r *Rig) prepare(build string) error {
+	if err := sweep(memoryHome, build); err != nil {
+		return err
+	}
 	r.disk = filepath.Join(build, fmt.Sprintf("disk-%d", os.Getpid()))
 	if err := os.MkdirAll(r.disk, 0o755); err != nil {
 		return err
@@ -80,7 +85,7 @@ func (r *Rig) prepare(build string) error {
 	if kind := fileSystem(r.disk); kind == "tmpfs" {
 		return fmt.Errorf("%s lies in memory, and a disk is to be measured", r.disk)
 	}
-	r.memory = fmt.Sprintf("/dev/shm/milter-bench-%d", os.Getpid())
+	r.memory = filepath.Join(memoryHome, fmt.Sprintf("milter-bench-%d", os.Getpid()))
 	if err := os.Mkdir(r.memory, 0o755); err != nil || fileSystem(r.memory) != "tmpfs" {
 		os.Remove(r.memory)
 		r.memory = filepath.Join(build, fmt.Sprintf("memory-%d", os.Getpid()))
@@ -102,6 +107,28 @@ func (r *Rig) prepare(build string) error {
 	}
 	r.scanner, err = NewScanner(r.loop, Endpoint{"unix", filepath.Join(r.memory, "amavisd.sock")})
 	return err
+}
+
+// memoryHome is where a memory file system is mounted already, on most machines.
+const memoryHome = "/dev/shm"
+
+// sweep removes what runs have left that were killed: their directories end with the
+// number of a process that there is not any more.
+func sweep(memory, build string) error {
+	var errs []error
+	for _, pattern := range []string{memory + "/milter-bench-*", build + "/disk-*", build + "/memory-*"} {
+		left, err := filepath.Glob(pattern)
+		errs = append(errs, err)
+		for _, dir := range left {
+			pid, err := strconv.Atoi(dir[strings.LastIndexByte(dir, '-')+1:])
+			if err != nil || unix.Kill(pid, 0) != unix.ESRCH {
+				continue
+			}
+			unix.Unmount(dir, unix.MNT_DETACH) // if it is a mount
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Close ends what runs and removes what was made.

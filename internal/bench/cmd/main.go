@@ -28,6 +28,7 @@ type options struct {
 	conns, size  int
 	mta, network string
 	disk         bool
+	perConn      int
 	duration     time.Duration
 }
 
@@ -47,6 +48,7 @@ func main() {
 	flag.IntVar(&o.size, "size", 4096, "with -c: bytes of a message")
 	flag.StringVar(&o.mta, "mta", "postfix", "with -c: postfix, sendmail, or frames: sendmail with a write for each frame")
 	flag.StringVar(&o.network, "network", "unix", "with -c: unix or tcp, between MTA and milter")
+	flag.IntVar(&o.perConn, "per", 0, "with -c: messages on a connection before it is replaced; 0: no end")
 	flag.BoolVar(&o.disk, "disk", false, "with -c: mail files on the disk, not in memory")
 	flag.DurationVar(&o.duration, "for", 10*time.Second, "with -c: how long")
 	flag.Parse()
@@ -148,7 +150,7 @@ func (o options) measure(rig *bench.Rig, module string) error {
 
 // watch runs one load on one program.
 func (o options) watch(rig *bench.Rig) error {
-	c := bench.Case{MTA: bench.Postfix, Network: o.network, Disk: o.disk, Conns: o.conns, Size: o.size}
+	c := bench.Case{MTA: bench.Postfix, Network: o.network, Disk: o.disk, Conns: o.conns, Size: o.size, PerConn: o.perConn}
 	switch o.mta {
 	case "postfix":
 	case "sendmail":
