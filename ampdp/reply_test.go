@@ -124,6 +124,12 @@ func TestReadReplyAccepts(t *testing.T) {
 		{"setreply without enhanced code", "setreply=550  no\r\n" + end, ampdp.Reply{SetReply: &ampdp.SetReply{Code: 550, Text: "no"}}},
 		{"the last setreply", "setreply=550 5.0.0 a\r\nsetreply=554 5.7.1 b\r\n" + end, ampdp.Reply{SetReply: &ampdp.SetReply{Code: 554, Enhanced: "5.7.1", Text: "b"}}},
 		{"replacebody is unknown", "replacebody=a b%20c\r\n" + end, ampdp.Reply{Unknown: []ampdp.Attribute{{Name: "replacebody", Value: "a b c"}}}},
+		{"names and values of many sizes do not mix", "a=" + strings.Repeat("v", 300) + "\r\n" + strings.Repeat("n", 100) + "=w\r\nb=" + strings.Repeat("u", 40) + "\r\n" + end, ampdp.Reply{Unknown: []ampdp.Attribute{
+			{Name: "a", Value: strings.Repeat("v", 300)}, {Name: strings.Repeat("n", 100), Value: "w"}, {Name: "b", Value: strings.Repeat("u", 40)},
+		}}},
+		{"the first name is longer than there is room for", strings.Repeat("n", 100) + "=" + strings.Repeat("v", 100) + "\r\n" + end, ampdp.Reply{Unknown: []ampdp.Attribute{
+			{Name: strings.Repeat("n", 100), Value: strings.Repeat("v", 100)},
+		}}},
 		{"names are exact", "Return_Value=reject\r\n=nameless\r\n" + end, ampdp.Reply{Unknown: []ampdp.Attribute{{Name: "Return_Value", Value: "reject"}, {Value: "nameless"}}}},
 	}
 	for _, tt := range tests {

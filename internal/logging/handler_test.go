@@ -70,6 +70,7 @@ func TestLines(t *testing.T) {
 		{"backslash", func(l *slog.Logger) { l.Info("", "user", `DOM\u`) }, `info user="DOM\\u"`},
 		{"second line", func(l *slog.Logger) { l.Info("", "from", "a\nNov 23 sshd[1]: b\r\x00\x1b[2J\x7f") }, `info from="a\nNov 23 sshd[1]: b\r\x00\x1b[2J\x7f"`},
 		{"other line ends", func(l *slog.Logger) { l.Info("", "from", "a\u2028b\u0085c\u202ed") }, `info from="a\u2028b\u0085c\u202ed"`},
+		{"DEL", func(l *slog.Logger) { l.Info("", "from", "a\x7fb") }, `info from="a\x7fb"`},
 		{"UTF-8", func(l *slog.Logger) { l.Info("", "from", "<jürgen@c>") }, `info from="<jürgen@c>"`},
 		{"bad UTF-8", func(l *slog.Logger) { l.Info("", "from", "\xff") }, `info from="\xff"`},
 		{"hostile queue id", func(l *slog.Logger) { l.Info("x", "queue_id", "4B: y z=1\n") }, `info "4B: y z=1\n": x`},
@@ -161,6 +162,19 @@ func TestCutKeepsCharactersWhole(t *testing.T) {
 	}
 	if got := cut("\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80", 11); len(got) > 11 {
 		t.Errorf("bytes that are no characters: %q", got)
+	}
+}
+
+// A line is cut between two characters, wherever its limit comes to lie.
+func TestLineIsCutBetweenCharacters(t *testing.T) {
+	for pad := range 8 {
+		line := logged(t, func(l *slog.Logger) {
+			x := strings.Repeat("x", maxStderrLine/2-5-pad)
+			l.Info("", "a", x, "b", x, "c", strings.Repeat("€", 100))
+		})
+		if !utf8.ValidString(line) || !strings.HasSuffix(line, cutMark+"\n") || len(line) > len("info \n")+maxStderrLine {
+			t.Errorf("%d bytes, ending in %q", len(line), line[len(line)-20:])
+		}
 	}
 }
 
