@@ -115,7 +115,7 @@ func costGrowth(r *Rig, report *Report) error {
 	for _, line := range all {
 		fmt.Fprintf(&text, "- %s\n", line)
 	}
-	report.Sections = append(report.Sections, Section{"Cost as work grows", growthPreface + text.String()})
+	report.Sections = append(report.Sections, Section{"Cost as work grows", growthPreface + text.String(), all})
 	return nil
 }
 

@@ -57,7 +57,11 @@ func mtaSection(series []*MTASeries) Section {
 	}
 	for _, of := range series {
 		if of.Failed > 0 {
-			s.Text += fmt.Sprintf("\n- %s, %s: %d messages FAILED, the first: %s\n", of.MTA, of.Program, of.Failed, of.Failure)
+			failed := fmt.Sprintf("%s, %s: %d messages FAILED, the first: %s", of.MTA, of.Program, of.Failed, of.Failure)
+			s.Text += "\n- " + failed + "\n"
+			if of.Program == ours {
+				s.Unmet = append(s.Unmet, failed)
+			}
 		}
 	}
 	return s

@@ -23,7 +23,10 @@ type Report struct {
 }
 
 // Section is a part of the report.
-type Section struct{ Title, Text string }
+type Section struct {
+	Title, Text string
+	Unmet       []string // what is not as it should be
+}
 
 // step is a part of the run.
 type step struct {

@@ -41,6 +41,9 @@ func (report *Report) Unmet() []string {
 			names = append(names, r.Name)
 		}
 	}
+	for _, s := range report.Sections {
+		names = append(names, s.Unmet...)
+	}
 	return names
 }
 
