@@ -1,6 +1,9 @@
 package milter
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // This file is the short way of what a message mostly consists of: header fields and
 // pieces of the body go from the guard to the session without the library, which
@@ -74,10 +77,11 @@ func (s *session) content(command byte, data []byte) bool {
 
 // header passes on a header field: name NUL value NUL.
 func (s *session) header(data []byte) {
-	name, value, _ := bytes.Cut(data[:len(data)-1], []byte{0})
-	if s.hasLeadingSpace() {
-		s.tx.Header(string(name), string(value))
-	} else {
-		s.tx.Header(string(name), " "+string(value))
+	field := string(data[:len(data)-1])
+	end := strings.IndexByte(field, 0)
+	name, value := field[:end], field[end+1:]
+	if !s.hasLeadingSpace() {
+		value = " " + value
 	}
+	s.tx.Header(name, value)
 }

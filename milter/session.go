@@ -114,12 +114,12 @@ func (s *session) Connect(host, family string, port uint16, addr string, m gomil
 		if family == "tcp4" || family == "tcp6" {
 			s.client.Address = cleanAddress(addr)
 		}
-		if p, err := strconv.ParseUint(macro(m, "client_port"), 10, 16); err == nil && port == 0 {
+		if p, err := strconv.ParseUint(macro(m, "{client_port}"), 10, 16); err == nil && port == 0 {
 			s.client.Port = uint16(p)
 		}
-		s.client.Name = verifiedName(clip(host), macro(m, "client_name"), macro(m, "client_resolve"))
+		s.client.Name = verifiedName(clip(host), macro(m, "{client_name}"), macro(m, "{client_resolve}"))
 		s.hostname = macro(m, "j")
-		s.daemon = macro(m, "daemon_name")
+		s.daemon = macro(m, "{daemon_name}")
 		s.tls = TLS{}
 	})
 }
@@ -164,10 +164,10 @@ func (s *session) Helo(name string, m gomilter.Modifier) (*gomilter.Response, er
 
 func tlsFacts(m gomilter.Modifier) TLS {
 	return TLS{
-		Version:    macro(m, "tls_version"),
-		Cipher:     macro(m, "cipher"),
-		CipherBits: macro(m, "cipher_bits"),
-		Verify:     macro(m, "verify"),
+		Version:    macro(m, "{tls_version}"),
+		Cipher:     macro(m, "{cipher}"),
+		CipherBits: macro(m, "{cipher_bits}"),
+		Verify:     macro(m, "{verify}"),
 	}
 }
 
@@ -189,13 +189,13 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (response *gomil
 		s.env = &Envelope{
 			Client: s.client, TLS: s.tls, Hostname: s.hostname, DaemonName: s.daemon,
 			Auth: Auth{
-				Type:   macro(m, "auth_type"),
-				Authen: macro(m, "auth_authen"),
-				SSF:    macro(m, "auth_ssf"),
+				Type:   macro(m, "{auth_type}"),
+				Authen: macro(m, "{auth_authen}"),
+				SSF:    macro(m, "{auth_ssf}"),
 			},
 			Protocol: macro(m, "r"),
 			QueueID:  macro(m, "i"),
-			Sender:   ReadPath(argument, macro(m, "mail_addr")),
+			Sender:   ReadPath(argument, macro(m, "{mail_addr}")),
 			UTF8:     hasKeyword(args, "SMTPUTF8"),
 
 			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
@@ -255,7 +255,7 @@ func (s *session) RcptTo(_, _ string, m gomilter.Modifier) (*gomilter.Response, 
 		if s.env == nil || s.refusal != nil {
 			return
 		}
-		recipient := ReadPath(argument, macro(m, "rcpt_addr"))
+		recipient := ReadPath(argument, macro(m, "{rcpt_addr}"))
 		more := len(argument) + recipient.moreBytes()
 		if len(s.env.Recipients) >= MaxRecipients || s.size+more > MaxEnvelopeBytes {
 			s.refuse(replyTooManyTo)
@@ -374,13 +374,11 @@ func (s *session) reset(cause error) {
 	}
 }
 
-// macro looks a macro up by its name without braces: libmilter's smfi_getsymval
-// finds a one-letter name with and without them, the library only the exact key.
+// macro looks a macro up. libmilter's smfi_getsymval finds a one-letter name with and
+// without braces, the library only the exact key.
 func macro(m gomilter.Modifier, name string) string {
-	if len(name) == 1 {
-		if v, ok := m.GetEx(name); ok {
-			return v
-		}
+	if v, ok := m.GetEx(name); ok || len(name) > 1 {
+		return v
 	}
 	return m.Get("{" + name + "}")
 }
