@@ -85,10 +85,10 @@ func measureMTA(r *mtaRig, plan mtaPlan, progress io.Writer) ([]*MTASeries, erro
 func (t mtaTurn) take(r *mtaRig, plan mtaPlan, round *MTARound) error {
 	accepted := 0
 	if t.series.Kept {
-		accepted = t.connection(r, plan.Kept, round)
+		accepted = t.series.connection(r.address(t.program), r.message, plan.Kept, round)
 	} else {
 		for range plan.New {
-			accepted += t.connection(r, 1, round)
+			accepted += t.series.connection(r.address(t.program), r.message, 1, round)
 		}
 	}
 	return r.empty(t.program, accepted)
@@ -96,17 +96,17 @@ func (t mtaTurn) take(r *mtaRig, plan mtaPlan, round *MTARound) error {
 
 // connection sends some messages over one connection, and says how many were accepted.
 // The rest of a connection that fails counts as failed.
-func (t mtaTurn) connection(r *mtaRig, messages int, round *MTARound) (accepted int) {
-	c, err := dialSMTP(r.address(t.program))
+func (s *MTASeries) connection(address string, message []byte, messages int, round *MTARound) (accepted int) {
+	c, err := dialSMTP(address)
 	for err == nil && accepted < messages {
 		var times smtpTimes
-		if times, err = c.send(r.message); err != nil {
+		if times, err = c.send(message); err != nil {
 			break
 		}
 		accepted++
 		round.Transactions = append(round.Transactions, times.transaction)
 		round.Ends = append(round.Ends, times.end)
-		if times.session > 0 && !t.series.Kept {
+		if times.session > 0 && !s.Kept {
 			round.Sessions = append(round.Sessions, times.session)
 		}
 	}
@@ -116,9 +116,9 @@ func (t mtaTurn) connection(r *mtaRig, messages int, round *MTARound) (accepted 
 		c.conn.Close()
 	}
 	if err != nil {
-		t.series.Failed += max(messages-accepted, 1)
-		if t.series.Failure == "" {
-			t.series.Failure = err.Error()
+		s.Failed += max(messages-accepted, 1)
+		if s.Failure == "" {
+			s.Failure = err.Error()
 		}
 	}
 	return accepted

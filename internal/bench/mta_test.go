@@ -130,3 +130,61 @@ func TestSMTPMail(t *testing.T) {
 		t.Errorf("it is %q, want %q", got, want)
 	}
 }
+
+// TestMTAFailures: what was not accepted counts as failed and has no times, and nothing is
+// lost of what was.
+func TestMTAFailures(t *testing.T) {
+	mail := NewMail(100).smtp()
+	whole := []string{"220 mx\r\n", "250 mx\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n", "250 taken\r\n", "221 bye\r\n"}
+	refused := append(append([]string(nil), whole[:5]...), "451 scanner\r\n")
+	noGoodbye := append(append([]string(nil), whole[:6]...), "421 no\r\n")
+	for _, c := range []struct {
+		name             string
+		replies          []string
+		kept             bool
+		messages         int
+		accepted, failed int
+	}{
+		{"one", whole, false, 1, 1, 0},
+		{"one on a connection that is kept", whole, true, 1, 1, 0},
+		{"the second of three", whole[:6], true, 3, 1, 2},
+		{"refused", refused, false, 1, 0, 1},
+		{"no connection", []string{"554 no\r\n"}, true, 3, 0, 3},
+		{"accepted, then trouble", noGoodbye, false, 1, 1, 1},
+	} {
+		s := &MTASeries{Kept: c.kept}
+		var round MTARound
+		accepted := s.connection(smtpServer(t, c.replies...), mail, c.messages, &round)
+		if accepted != c.accepted || s.Failed != c.failed || (s.Failure == "") != (c.failed == 0) {
+			t.Errorf("%s: %d accepted, %d failed (%s); want %d and %d", c.name, accepted, s.Failed, s.Failure, c.accepted, c.failed)
+		}
+		sessions := c.accepted
+		if c.kept {
+			sessions = 0
+		}
+		if len(round.Ends) != c.accepted || len(round.Transactions) != c.accepted || len(round.Sessions) != sessions {
+			t.Errorf("%s: %d, %d and %d times", c.name, len(round.Ends), len(round.Transactions), len(round.Sessions))
+		}
+	}
+}
+
+// TestMTASection: messages of ours that failed are told, and no goal is met with them.
+func TestMTASection(t *testing.T) {
+	s := mtaSection([]*MTASeries{
+		{MTA: "Postfix", Program: ours, Failed: 2, Failure: "451 later"},
+		{MTA: "Postfix", Program: theirs, Failed: 1, Failure: "452 full"},
+	})
+	if !strings.Contains(s.Text, "ours: 2 messages FAILED, the first: 451 later") || !strings.Contains(s.Text, "theirs: 1 messages FAILED") || len(s.Unmet) != 1 {
+		t.Errorf("the section is %q, unmet %q", s.Text, s.Unmet)
+	}
+}
+
+// TestMTAStage: only the arguments that the step itself gives ask for the process in the
+// lab.
+func TestMTAStage(t *testing.T) {
+	for _, args := range [][]string{nil, {mtaStage}, {"-case", "mta"}, {"x", "tree", "binary", planFull}} {
+		if _, asked := MTAStage(args); asked {
+			t.Errorf("%q asks for it", args)
+		}
+	}
+}
