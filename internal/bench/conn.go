@@ -276,7 +276,7 @@ func (c *conn) end(data, whole []byte) {
 // hear takes any other answer.
 func (c *conn) hear(data []byte) {
 	switch {
-	case len(c.rest) > 0 || c.at < 0 || c.at >= len(c.bursts) || c.bursts[c.at].event == 0:
+	case c.phase == idle || len(c.rest) > 0 || c.at >= len(c.bursts) || c.bursts[c.at].event == 0:
 		c.broken("an answer that nobody asked for")
 	case c.phase == negotiating:
 		c.agreed(data)
