@@ -27,7 +27,7 @@ func cutTo(text string, limit int) string {
 func TestLoggedTextAround(t *testing.T) {
 	line := func(env *milter.Envelope, s summary, sent milter.Verdict) string {
 		log, logged := newLog(slog.LevelDebug)
-		s.log(messageLog(log, env), env, true, milter.Outcome{Sent: sent})
+		s.log(log, env, true, milter.Outcome{Sent: sent})
 		return strings.Join(logged.lines(""), "\n")
 	}
 	for _, n := range around(maxLoggedPath) {

@@ -3,8 +3,8 @@ package filter
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter"
@@ -49,7 +49,8 @@ func (s *summary) log(log *slog.Logger, env *milter.Envelope, asked bool, outcom
 	if d := outcome.Sent.Disposition(); d != 0 {
 		verdict = d.String()
 	}
-	attrs := make([]slog.Attr, 0, 14)
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs, queueID(env))
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(key, value))
@@ -90,17 +91,47 @@ func outcomeText(err error) string {
 	return err.Error()
 }
 
-// messageLog returns a logger whose lines bear the queue id of a message.
+// messageLog returns a logger whose lines bear the queue id of a message. Most messages
+// have one line, so that nothing is prepared for more.
 func messageLog(log *slog.Logger, env *milter.Envelope) *slog.Logger {
+	return slog.New(&messageHandler{log.Handler(), env})
+}
+
+// queueID is the attribute that names a message.
+func queueID(env *milter.Envelope) slog.Attr {
 	id := env.QueueID
 	if id == "" {
 		id = noQueueID
 	}
-	return log.With("queue_id", truncate(id, maxLoggedID))
+	return slog.String("queue_id", truncate(id, maxLoggedID))
+}
+
+// messageHandler puts the queue id into each line.
+type messageHandler struct {
+	slog.Handler
+	env *milter.Envelope
+}
+
+func (h *messageHandler) Handle(ctx context.Context, r slog.Record) error {
+	named := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	named.AddAttrs(queueID(h.env)) // first: a line that is too long is cut at its end
+	r.Attrs(func(a slog.Attr) bool {
+		named.AddAttrs(a)
+		return true
+	})
+	return h.Handler.Handle(ctx, named)
+}
+
+func (h *messageHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return h.Handler.WithAttrs([]slog.Attr{queueID(h.env)}).WithAttrs(attrs)
+}
+
+func (h *messageHandler) WithGroup(name string) slog.Handler {
+	return h.Handler.WithAttrs([]slog.Attr{queueID(h.env)}).WithGroup(name)
 }
 
 // seconds writes a time as seconds with three decimals.
-func seconds(d time.Duration) string { return fmt.Sprintf("%.3f", d.Seconds()) }
+func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', 3, 64) }
 
 // truncate cuts s to n bytes and shows that it did.
 func truncate(s string, n int) string {

@@ -206,7 +206,7 @@ func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdi
 func (t *transaction) End(outcome milter.Outcome) {
 	t.fields.release()
 	t.remove()
-	t.summary.log(messageLog(t.filter.opt.Log, t.env), t.env, t.asked, outcome)
+	t.summary.log(t.filter.opt.Log, t.env, t.asked, outcome)
 }
 
 // remove removes the spool directory, once. It is called by Verdict and by End.
