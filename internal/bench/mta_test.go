@@ -55,6 +55,18 @@ func TestMTARows(t *testing.T) {
 	}
 }
 
+// TestMTARatio: there is none where one of the programs seems to add nothing.
+func TestMTARatio(t *testing.T) {
+	for _, c := range []struct {
+		ours, theirs int
+		want         string
+	}{{1, 4, "0.25x"}, {4, 1, "4.00x"}, {0, 4, "-"}, {-1, 4, "-"}, {1, 0, "-"}, {1, -4, "-"}, {-1, -4, "-"}} {
+		if got := (MTARow{Ours: ms(c.ours), Theirs: ms(c.theirs)}).ratio(); got != c.want {
+			t.Errorf("%d to %d is %s, want %s", c.ours, c.theirs, got, c.want)
+		}
+	}
+}
+
 // smtpServer answers the lines of a client, one after the other, with these replies, on
 // every connection; nothing is read behind the last one.
 func smtpServer(t *testing.T, replies ...string) string {
@@ -110,7 +122,7 @@ func TestSMTPClient(t *testing.T) {
 	if _, err := c.send(mail); err == nil {
 		t.Error("a message was accepted on a connection that was closed")
 	}
-	for i, bad := range []string{"554 no\r\n", "550 no\r\n", "451 later\r\n", "450 later\r\n", "250 what?\r\n", "451 scanner\r\n"} {
+	for i, bad := range []string{"554 no\r\n", "550 no\r\n", "451 later\r\n", "252 perhaps\r\n", "250 what?\r\n", "451 scanner\r\n"} {
 		replies := append([]string(nil), good...)
 		replies[i] = bad
 		c, err := dialSMTP(smtpServer(t, replies...))
