@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"context"
 	"time"
 
 	gomilter "github.com/d--j/go-milter"
@@ -20,17 +19,15 @@ const lateGrace = time.Second
 // Verdict that does not return. The guard is its own meanwhile. The zero value has
 // nothing to do.
 type attendant struct {
-	s      *session
-	cancel context.CancelCauseFunc // of the Verdict
-	alarm  *time.Timer             // begins it after watchDelay
-	stop   chan struct{}           // the Verdict is there
-	ended  chan error              // the attendant is gone, and what it has noticed
-	late   chan struct{}           // closed for good when it answers itself
+	s     *session
+	alarm *time.Timer   // begins it after watchDelay
+	stop  chan struct{} // the Verdict is there
+	ended chan error    // the attendant is gone, and what it has noticed
+	late  chan struct{} // closed for good when it answers itself
 }
 
 // begin has the attendant begin unless end is called soon.
-func (a *attendant) begin(s *session, cancel context.CancelCauseFunc) {
-	a.cancel = cancel
+func (a *attendant) begin(s *session) {
 	if a.alarm != nil {
 		a.alarm.Reset(watchDelay)
 		return
@@ -84,11 +81,11 @@ func (a *attendant) attend() {
 				return
 			}
 			calledOff = true
-			a.cancel(ErrVerdictLate)
+			a.s.cancel(ErrVerdictLate)
 			late.Reset(lateGrace)
 		}
 		if gone != nil {
-			a.cancel(gone)
+			a.s.cancel(gone)
 		}
 	}
 }

@@ -84,11 +84,12 @@ func (s *session) refused(v Verdict) Verdict {
 // await runs the handler's Verdict, and an attendant beside it. Its error says why nobody
 // waits for the answer any more.
 func (s *session) await(tx Transaction) (v Verdict, gone error) {
-	ctx, cancel := context.WithCancelCause(s.srv.ctx)
-	defer cancel(nil)
+	if s.ctx == nil || s.ctx.Err() != nil { // the last Verdict was late, but it came
+		s.ctx, s.cancel = context.WithCancelCause(s.srv.ctx)
+	}
 	s.g.rest() // the verdict may take minutes
-	s.attendant.begin(s, cancel)
-	v = s.ask(ctx, tx)
+	s.attendant.begin(s)
+	v = s.ask(tx)
 	if gone = s.attendant.end(); gone == ErrVerdictLate {
 		s.tx = nil
 		s.protect("end of a late transaction", func() {
@@ -99,9 +100,9 @@ func (s *session) await(tx Transaction) (v Verdict, gone error) {
 }
 
 // ask runs the handler's Verdict.
-func (s *session) ask(ctx context.Context, tx Transaction) (v Verdict) {
+func (s *session) ask(tx Transaction) (v Verdict) {
 	defer s.recovered("verdict", func() { v = TempFail(replyFailure) })
-	return tx.Verdict(ctx)
+	return tx.Verdict(s.ctx)
 }
 
 // settle hands the message over to the guard's next flush: only then is it known

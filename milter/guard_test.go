@@ -151,6 +151,34 @@ func TestVerdictLate(t *testing.T) {
 	})
 }
 
+// TestVerdictCalledOff: a handler that comes back when it is called off gives the answer
+// itself, and the next message has all its time.
+func TestVerdictCalledOff(t *testing.T) {
+	h := &testHandler{}
+	h.verdict = func(ctx context.Context) Verdict {
+		if h.count() > 1 {
+			time.Sleep(time.Second) // fake time
+			if ctx.Err() == nil {
+				return Accept()
+			}
+		}
+		<-ctx.Done()
+		return Discard()
+	}
+	synthetic(t, h, func(t *testing.T, b *bench, conn net.Conn) {
+		m, err := miltertest.New(conn, miltertest.Postfix37)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Timeout = time.Hour
+		m.Greet()
+		for _, want := range []string{"discard", "accept", "accept"} {
+			a, err := m.SendMessage(plainMessage)
+			mustAnswer(t, a, err, want)
+		}
+	})
+}
+
 // TestHangUpDuringVerdict: an MTA that hangs up ends the wait at once, with and
 // without bytes behind the end of the message. On an inet socket the answer can
 // still be written; nobody reads it, and the outcome says so.

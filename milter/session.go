@@ -1,6 +1,7 @@
 package milter
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -57,6 +58,10 @@ type session struct {
 	tx      Transaction // from DATA on
 	refusal *SMTPReply  // what the message is to be answered whatever the handler thinks
 
+	// Of the Verdicts; nil before the first. One context is enough for many, for when one
+	// is called off the connection mostly ends.
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
 	attendant attendant
 }
 
@@ -360,6 +365,9 @@ func (s *session) Cleanup(gomilter.Modifier) {
 			cause = ErrServerClosed
 		}
 		s.reset(cause)
+		if s.cancel != nil {
+			s.cancel(nil)
+		}
 	})
 }
 
