@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -183,4 +185,81 @@ func TestLoadKeepsSending(t *testing.T) {
 	if after, _ := l.Counts(nil); after.Messages != before.Messages {
 		t.Errorf("%d messages after the stop", after.Messages-before.Messages)
 	}
+}
+
+// TestLoadLargeMail: of a mail that no socket holds all arrives, in its order, and so does
+// the next one on the connection.
+func TestLoadLargeMail(t *testing.T) {
+	t.Parallel()
+	mail := NewMail(3 << 20)
+	var body []byte
+	arrived := make(chan []byte, 2)
+	s := &scripted{protocol: testNoReplies, answer: func(event byte, data []byte) []byte {
+		switch event {
+		case 'B':
+			body = append(body, data...)
+		case 'E':
+			arrived <- body
+			body = nil
+			return rightEnd
+		}
+		return nil
+	}}
+	l := NewLoad(newTestLoop(t), Postfix, mail, s.listen(t))
+	if err := l.Open(1); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.Send(2, 1); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got := <-arrived; !bytes.Equal(got, mail.Body) {
+			t.Errorf("%d bytes arrived, not the %d that were to be sent", len(got), len(mail.Body))
+		}
+	}
+	if err := l.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLoadAtOnce: no more messages are under way at once than was asked for, and all
+// connections have their turn.
+func TestLoadAtOnce(t *testing.T) {
+	t.Parallel()
+	const conns, atOnce = 6, 2
+	var mu sync.Mutex
+	under, most := 0, 0
+	s := &scripted{answer: func(event byte, data []byte) []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		switch event {
+		case 'M':
+			under++
+			most = max(most, under)
+		case 'E':
+			under--
+		}
+		return always(event, data)
+	}}
+	l := NewLoad(newTestLoop(t), Postfix, NewMail(2000), s.listen(t))
+	if err := l.Open(conns); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.Send(2*conns, atOnce); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if most != atOnce {
+		t.Errorf("%d were under way at once, want %d", most, atOnce)
+	}
+	l.loop.Do(func() {
+		for i, c := range l.conns {
+			if c.sent != 2 {
+				t.Errorf("connection %d had %d messages", i, c.sent)
+			}
+		}
+	})
 }
