@@ -90,6 +90,22 @@ func TestScanner(t *testing.T) {
 	}
 }
 
+// TestScannerOverTCP: a port is chosen, and told.
+func TestScannerOverTCP(t *testing.T) {
+	t.Parallel()
+	s, err := NewScanner(newTestLoop(t), Endpoint{"tcp", "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := ask(s.At, "/nonexistent"); err != nil {
+		t.Error(err)
+	}
+	if all, wrong := s.Requests(); all != 1 || wrong != 0 {
+		t.Errorf("%d requests, %d wrong", all, wrong)
+	}
+}
+
 // TestScannerConnections: of the connections that it has answered it keeps so many open and
 // no more. It runs alone, for it counts the descriptors of this process.
 func TestScannerConnections(t *testing.T) {

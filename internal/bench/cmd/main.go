@@ -1,5 +1,10 @@
 // Command cmd runs the benchmark, all of it or a part; or, with -c, one load on one
-// program, to watch or to profile it. See package bench.
+// program, to watch or to profile it. See package bench. Where the program's time goes:
+//
+//	make bench CASE=self
+//	build/bench/bench -c 8 -for 30s &        (prints the program's process id)
+//	perf record -g -p PID -- sleep 10
+//	perf report --no-children
 package main
 
 import (
