@@ -159,8 +159,8 @@ func (r *Process) lastLine() string {
 	return string(lines[len(lines)-1])
 }
 
-// CPU is what the program has used of the processors so far, in nanoseconds: all its
-// threads, also those that have ended, and its children that have.
+// CPU is what the program has used of the processors so far, to the nanosecond: all its
+// threads, also those that have ended. Neither program has children.
 func (r *Process) CPU() (time.Duration, error) {
 	// clock_getcpuclockid(3): the process's number, inverted, over the three bits that
 	// choose the clock of the scheduler (CPUCLOCK_SCHED is 2).
