@@ -14,20 +14,15 @@ import (
 // not wait there, so it needs neither a resolver nor a timer.
 func (x *exchange) dial() (net.Conn, error) {
 	c := x.client
-	var d net.Dialer
 	if c.Dial == nil && c.Network == "unix" {
-		conn, err := d.DialUnix(x.ctx, c.Network, nil, &net.UnixAddr{Name: c.Address, Net: c.Network})
-		if err != nil {
-			return nil, err // not conn: a nil *net.UnixConn is no nil net.Conn
-		}
-		return conn, nil
+		return dialLocal(x.ctx, c.Address)
 	}
 	ctx, cancel := context.WithDeadline(x.ctx, x.connectDeadline())
 	defer cancel()
 	if c.Dial != nil {
 		return c.Dial(ctx, c.Network, c.Address)
 	}
-	return d.DialContext(ctx, c.Network, c.Address)
+	return new(net.Dialer).DialContext(ctx, c.Network, c.Address)
 }
 
 func (x *exchange) connectDeadline() time.Time {
