@@ -8,33 +8,44 @@ import (
 // This file is the short way of what a message mostly consists of: header fields and
 // pieces of the body go from the guard to the session without the library, which
 // would copy each of them several times. Only those take it that the library would do
-// nothing else with: the MTA waits for no answer to them, no macros came for them, and
-// they are where they belong. The same checks come before it and the same calls behind.
+// nothing else with: the MTA waits for no answer to them, and they are where they
+// belong. The same checks come before it and the same calls behind.
 
-// sequence knows at which command a connection is: in truth, and for the library, which
-// forgets a message by itself when a command comes that belongs before the last one.
+// sequence knows at which command a connection is, macros counting as the command that
+// they are for: in truth, and for the library, which forgets a message by itself when a
+// command comes that belongs before the last one.
 type sequence struct {
-	last   int  // place of the last command
-	handed int  // place of the last one that the library has seen
-	macros bool // macros for a command came since
+	last    int  // place of the last command
+	handed  int  // place of the last one that the library has seen
+	aborted bool // the last command was an ABORT
 }
 
 // place returns where a command belongs in a connection, as the library counts; 0 for
 // those that may come anywhere.
 func place(command byte) int { return bytes.IndexByte([]byte("CHMRTLNBE"), command) + 1 }
 
-// hand notes a command that the library is to see, or the one that macros are for. It
-// reports whether the library must be told to forget the message before, since it
-// has not seen by how much this command goes back.
-func (q *sequence) hand(command byte, macros bool) (forget bool) {
-	q.macros = macros
+// step notes a command, or macros for it. It reports whether the message before is
+// to be forgotten.
+func (q *sequence) step(command byte) (forget bool) {
+	p := place(command)
+	forget = p > 0 && p < q.last && !q.aborted
+	if p > 0 {
+		q.last = p
+	}
+	q.aborted = command == cmdAbort
+	return forget
+}
+
+// hand notes that the library is to see a command. It reports whether the library would
+// not forget a message by itself.
+func (q *sequence) hand(command byte) (unnoticed bool) {
 	p := place(command)
 	if p == 0 {
 		return false
 	}
-	forget = p < q.last && p >= q.handed
-	q.last, q.handed = p, p
-	return forget
+	unnoticed = p >= q.handed
+	q.handed = p
+	return unnoticed
 }
 
 // serve gives content to the session, if that takes it.
@@ -42,12 +53,12 @@ func (g *guard) serve(command byte, data []byte) bool {
 	if command != cmdHeader && command != cmdBody {
 		return false
 	}
-	q, p := &g.sequence, place(command)
-	if g.content == nil || q.macros || q.last > p || !g.content(command, data) {
+	if g.content == nil || g.sequence.last > place(command) || !g.content(command, data) {
 		return false
 	}
-	q.last = p
-	g.told, g.last = false, nil
+	g.sequence.step(command)
+	g.macros.command(command)
+	g.told = false
 	return true
 }
 

@@ -16,7 +16,7 @@ func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response
 		response = s.response(TempFail(replyFailure))
 		s.settle(Outcome{Sent: TempFail(replyFailure), Err: errPanic})
 	})
-	verdict, gone := s.verdict(m)
+	verdict, gone := s.verdict()
 	if gone == ErrVerdictLate {
 		return nil, io.EOF // the attendant has answered, and the connection is closed
 	}
@@ -36,8 +36,8 @@ func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response
 
 // verdict asks the handler, or answers what it cannot be asked. Its error says that
 // nobody waits for the answer any more.
-func (s *session) verdict(m gomilter.Modifier) (Verdict, error) {
-	s.begin(m)
+func (s *session) verdict() (Verdict, error) {
+	s.begin()
 	switch {
 	case s.refusal != nil:
 		s.logRefusal()
@@ -46,7 +46,7 @@ func (s *session) verdict(m gomilter.Modifier) (Verdict, error) {
 		s.warnDisorder("end of a message that never began")
 		return TempFail(replyOutOfOrder), nil
 	}
-	s.learnQueueID(m)
+	s.learnQueueID()
 	return s.await(s.tx)
 }
 

@@ -48,8 +48,8 @@ type guard struct {
 	argument string      // raw argument of the last MAIL or RCPT frame
 	told     bool        // macros for a RCPT came, and that not yet
 	tail     bool        // the body packet being read is one that no MTA sent
-	last     []byte      // macros for the end of the message, which did not come yet
 
+	macros   macros
 	sequence sequence
 	content  func(command byte, data []byte) bool // takes header fields and body; nil: the library does
 
@@ -108,6 +108,7 @@ func (g *guard) admit() error {
 		if err != nil {
 			return err
 		}
+		g.macros.settle()
 		command, data := frame[frameHeaderBytes], frame[frameHeaderBytes+1:]
 		if err := checkFrame(command, data); err != nil {
 			g.refused(err)

@@ -2,58 +2,56 @@ package milter
 
 // This file is what the library gets to read of a frame that was admitted.
 
-// handOn has the library read a frame, or what it can read of it.
+// handOn has the library read a frame, or what it can read of it. Macros it need not see.
 func (g *guard) handOn(command byte, data, frame []byte) {
 	if command == cmdMacro {
-		g.handOnMacros(data)
+		g.takeMacros(data)
 		return
 	}
-	forget := g.sequence.hand(command, false)
+	forget := g.sequence.step(command)
 	switch command {
 	case cmdBodyEOB:
-		g.admitted = append(g.last, frame...)
+		g.admitted = frame
 		if len(data) > 0 {
 			// Old MTAs send the tail of the body with the end of it, where the
 			// library does not look.
-			g.admitted = append(appendFrame(nil, cmdBody, data), g.last...)
-			g.admitted = appendFrame(g.admitted, cmdBodyEOB, nil)
+			g.admitted = appendFrame(appendFrame(nil, cmdBody, data), cmdBodyEOB, nil)
 			g.tail = true
 		}
 	case cmdConnect:
 		g.admitted = appendFrame(nil, cmdConnect, readableConnect(data))
-	case cmdMail:
+	case cmdMail, cmdRcpt:
 		g.argument, g.admitted = cString(data), frame
-	case cmdRcpt:
-		g.argument, g.admitted = cString(data), frame
-		if !g.told {
-			// The library would keep what was told of the recipient before.
-			g.admitted = append(appendFrame(nil, cmdMacro, []byte{cmdRcpt}), frame...)
-		}
 	default:
 		g.admitted = frame
 	}
-	g.told, g.last = false, nil
-	g.forget(forget)
-}
-
-// forget puts an ABORT before what is handed on, if that is needed.
-func (g *guard) forget(needed bool) {
-	if needed {
+	if forget {
+		g.macros.forget(stageHelo)
+	}
+	if command == cmdRcpt && !g.told {
+		g.macros.forget(stageRcpt) // what was told of the recipient before
+	}
+	g.macros.command(command)
+	g.told = false
+	if g.sequence.hand(command) && forget {
 		g.admitted = append(appendFrame(nil, cmdAbort, nil), g.admitted...)
 	}
 }
 
-// handOnMacros hands macros on, those for the end of the message only with that: to the
-// library a body packet behind them, such as handOn makes, would begin a new message.
-func (g *guard) handOnMacros(data []byte) {
-	switch {
-	case data[0] == cmdBodyEOB:
-		g.last = appendFrame(nil, cmdMacro, keepMacros(data))
-	case isMacroStage(data[0]):
-		g.admitted = appendFrame(nil, cmdMacro, keepMacros(data))
-		g.told = data[0] == cmdRcpt
-		g.forget(g.sequence.hand(data[0], true))
+// takeMacros keeps macros. Where their command belongs before the last one, the library
+// is told to forget the message.
+func (g *guard) takeMacros(data []byte) {
+	command := data[0]
+	if !isMacroStage(command) {
+		return
 	}
+	// Those for the end of the message count when that comes.
+	if command != cmdBodyEOB && g.sequence.step(command) {
+		g.macros.forget(stageHelo)
+		g.admitted = appendFrame(nil, cmdAbort, nil)
+	}
+	g.macros.take(data)
+	g.told = command == cmdRcpt
 }
 
 // takeArgument returns the raw argument of the MAIL or RCPT that was handed on last, and

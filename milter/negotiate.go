@@ -1,7 +1,6 @@
 package milter
 
 import (
-	"bytes"
 	"fmt"
 
 	gomilter "github.com/d--j/go-milter"
@@ -29,64 +28,6 @@ var wantedMacros = map[gomilter.MacroStage][]gomilter.MacroName{
 	gomilter.StageData: {"i"},
 	gomilter.StageEOH:  {"i"},
 	gomilter.StageEOM:  {"i"},
-}
-
-// Limits of a macro's value. A longer one counts as not told.
-const (
-	// MaxMacroBytes is for {mail_addr} and {rcpt_addr}.
-	MaxMacroBytes = 4 << 10
-	// maxShortMacro is for all others. The library keeps them per command and connection.
-	maxShortMacro = 512
-)
-
-// macroNames are the names of wantedMacros, and those of one letter with braces as
-// well: libmilter's smfi_getsymval knows both. Each has a bit of its own.
-var macroNames = func() map[string]uint64 {
-	names := map[string]uint64{}
-	add := func(name string) {
-		if names[name] == 0 {
-			names[name] = 1 << len(names)
-		}
-	}
-	for _, list := range wantedMacros {
-		for _, name := range list {
-			add(name)
-			if len(name) == 1 {
-				add("{" + name + "}")
-			}
-		}
-	}
-	return names
-}()
-
-// keepMacros returns the data of an SMFIC_MACRO frame, the command and then names
-// and values in turn, with nothing left but what is used, each name once: an MTA to which
-// SETSYMLIST means nothing sends more, and the library keeps all of it as long as
-// the connection lives. Of a name that comes again, which no MTA does, the first counts.
-func keepMacros(data []byte) []byte {
-	kept := []byte{data[0]}
-	var seen uint64
-	for rest := data[1:]; len(rest) > 0; {
-		var name, value []byte
-		name, rest, _ = bytes.Cut(rest, []byte{0})
-		value, rest, _ = bytes.Cut(rest, []byte{0})
-		bit := macroNames[string(name)]
-		if bit == 0 || seen&bit != 0 || len(value) > maxMacro(string(name)) {
-			continue
-		}
-		seen |= bit
-		kept = append(append(kept, name...), 0)
-		kept = append(append(kept, value...), 0)
-	}
-	return kept
-}
-
-// maxMacro returns how many bytes the value of a macro may have.
-func maxMacro(name string) int {
-	if name == "{mail_addr}" || name == "{rcpt_addr}" {
-		return MaxMacroBytes
-	}
-	return maxShortMacro
 }
 
 // minVersion is the oldest protocol version spoken (sendmail 8.11).

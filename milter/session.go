@@ -119,12 +119,12 @@ func (s *session) Connect(host, family string, port uint16, addr string, m gomil
 		if family == "tcp4" || family == "tcp6" {
 			s.client.Address = cleanAddress(addr)
 		}
-		if p, err := strconv.ParseUint(macro(m, "{client_port}"), 10, 16); err == nil && port == 0 {
+		if p, err := strconv.ParseUint(s.macro("{client_port}"), 10, 16); err == nil && port == 0 {
 			s.client.Port = uint16(p)
 		}
-		s.client.Name = verifiedName(clip(host), macro(m, "{client_name}"), macro(m, "{client_resolve}"))
-		s.hostname = macro(m, "j")
-		s.daemon = macro(m, "{daemon_name}")
+		s.client.Name = verifiedName(clip(host), s.macro("{client_name}"), s.macro("{client_resolve}"))
+		s.hostname = s.macro("j")
+		s.daemon = s.macro("{daemon_name}")
 		s.tls = TLS{}
 	})
 }
@@ -163,16 +163,16 @@ func cleanAddress(addr string) string {
 func (s *session) Helo(name string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("helo", func() {
 		s.client.Helo = clip(name)
-		s.tls = tlsFacts(m)
+		s.tls = s.tlsFacts()
 	})
 }
 
-func tlsFacts(m gomilter.Modifier) TLS {
+func (s *session) tlsFacts() TLS {
 	return TLS{
-		Version:    macro(m, "{tls_version}"),
-		Cipher:     macro(m, "{cipher}"),
-		CipherBits: macro(m, "{cipher_bits}"),
-		Verify:     macro(m, "{verify}"),
+		Version:    s.macro("{tls_version}"),
+		Cipher:     s.macro("{cipher}"),
+		CipherBits: s.macro("{cipher_bits}"),
+		Verify:     s.macro("{verify}"),
 	}
 }
 
@@ -182,25 +182,26 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (response *gomil
 	defer func() {
 		if s.refusing {
 			s.refuse(replyBusy)
+			s.g.macros.after = stageMail
 			response = s.response(TempFail(replyBusy))
 		}
 	}()
 	return s.on("mail", func() {
 		argument := s.g.takeArgument()
 		s.reset(ErrAborted)
-		if t := tlsFacts(m); t.Version != "" {
+		if t := s.tlsFacts(); t.Version != "" {
 			s.tls = t
 		}
 		s.env = &Envelope{
 			Client: s.client, TLS: s.tls, Hostname: s.hostname, DaemonName: s.daemon,
 			Auth: Auth{
-				Type:   macro(m, "{auth_type}"),
-				Authen: macro(m, "{auth_authen}"),
-				SSF:    macro(m, "{auth_ssf}"),
+				Type:   s.macro("{auth_type}"),
+				Authen: s.macro("{auth_authen}"),
+				SSF:    s.macro("{auth_ssf}"),
 			},
-			Protocol: macro(m, "r"),
-			QueueID:  macro(m, "i"),
-			Sender:   ReadPath(argument, macro(m, "{mail_addr}")),
+			Protocol: s.macro("r"),
+			QueueID:  s.macro("i"),
+			Sender:   ReadPath(argument, s.macro("{mail_addr}")),
 			UTF8:     hasKeyword(args, "SMTPUTF8"),
 
 			CanQuarantine: s.actions&gomilter.OptQuarantine != 0,
@@ -260,7 +261,7 @@ func (s *session) RcptTo(_, _ string, m gomilter.Modifier) (*gomilter.Response, 
 		if s.env == nil || s.refusal != nil {
 			return
 		}
-		recipient := ReadPath(argument, macro(m, "{rcpt_addr}"))
+		recipient := ReadPath(argument, s.macro("{rcpt_addr}"))
 		more := len(argument) + recipient.moreBytes()
 		if len(s.env.Recipients) >= MaxRecipients || s.size+more > MaxEnvelopeBytes {
 			s.refuse(replyTooManyTo)
@@ -277,12 +278,12 @@ func (s *session) RcptTo(_, _ string, m gomilter.Modifier) (*gomilter.Response, 
 // Data begins the transaction: Postfix has told the queue id by now.
 func (s *session) Data(m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("data", func() {
-		s.begin(m)
+		s.begin()
 	})
 }
 
 // begin opens the transaction if the envelope is complete.
-func (s *session) begin(m gomilter.Modifier) {
+func (s *session) begin() {
 	if s.tx != nil || s.env == nil || s.refusal != nil {
 		return
 	}
@@ -291,12 +292,12 @@ func (s *session) begin(m gomilter.Modifier) {
 		s.refuse(replyOutOfOrder)
 		return
 	}
-	s.learnQueueID(m)
+	s.learnQueueID()
 	s.tx = s.srv.handler.Begin(s.env)
 }
 
-func (s *session) learnQueueID(m gomilter.Modifier) {
-	if id := macro(m, "i"); id != "" {
+func (s *session) learnQueueID() {
+	if id := s.macro("i"); id != "" {
 		s.env.QueueID = id
 	}
 }
@@ -304,7 +305,7 @@ func (s *session) learnQueueID(m gomilter.Modifier) {
 // Header passes on a header field with its value as it was sent.
 func (s *session) Header(name, value string, m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("header", func() {
-		s.begin(m)
+		s.begin()
 		if s.tx != nil && s.refusal == nil {
 			if !s.hasLeadingSpace() {
 				value = " " + value
@@ -320,7 +321,7 @@ func (s *session) hasLeadingSpace() bool { return s.protocol&gomilter.OptHeaderL
 // Headers ends the header.
 func (s *session) Headers(m gomilter.Modifier) (*gomilter.Response, error) {
 	return s.on("end of header", func() {
-		s.begin(m)
+		s.begin()
 		if s.tx != nil && s.refusal == nil {
 			s.tx.EndHeader()
 		}
@@ -331,7 +332,7 @@ func (s *session) Headers(m gomilter.Modifier) (*gomilter.Response, error) {
 // packet gets no answer: the MTA waits for the one to the end of the message.
 func (s *session) BodyChunk(chunk []byte, m gomilter.Modifier) (*gomilter.Response, error) {
 	response, err := s.on("body", func() {
-		s.begin(m)
+		s.begin()
 		if s.tx != nil && s.refusal == nil {
 			s.tx.Body(chunk)
 		}
@@ -382,13 +383,13 @@ func (s *session) reset(cause error) {
 	}
 }
 
-// macro looks a macro up. libmilter's smfi_getsymval finds a one-letter name with and
-// without braces, the library only the exact key.
-func macro(m gomilter.Modifier, name string) string {
-	if v, ok := m.GetEx(name); ok || len(name) > 1 {
-		return v
+// macro looks a macro up, one of a letter with and without braces.
+func (s *session) macro(name string) string {
+	value, told := s.g.macros.get(name)
+	if !told && len(name) == 1 {
+		value, _ = s.g.macros.get("{" + name + "}")
 	}
-	return m.Get("{" + name + "}")
+	return value
 }
 
 var (
