@@ -15,9 +15,8 @@ import (
 // they are for: in truth, and for the library, which forgets a message by itself when a
 // command comes that belongs before the last one.
 type sequence struct {
-	last    int  // place of the last command
-	handed  int  // place of the last one that the library has seen
-	aborted bool // the last command was an ABORT
+	last   int // place of the last command
+	handed int // place of the last one that the library has seen
 }
 
 // place returns where a command belongs in a connection, as the library counts; 0 for
@@ -28,11 +27,10 @@ func place(command byte) int { return bytes.IndexByte([]byte("CHMRTLNBE"), comma
 // to be forgotten.
 func (q *sequence) step(command byte) (forget bool) {
 	p := place(command)
-	forget = p > 0 && p < q.last && !q.aborted
+	forget = p > 0 && p < q.last // after an ABORT there is nothing to forget
 	if p > 0 {
 		q.last = p
 	}
-	q.aborted = command == cmdAbort
 	return forget
 }
 

@@ -182,7 +182,6 @@ func (s *session) MailFrom(_, args string, m gomilter.Modifier) (response *gomil
 	defer func() {
 		if s.refusing {
 			s.refuse(replyBusy)
-			s.g.macros.after = stageMail
 			response = s.response(TempFail(replyBusy))
 		}
 	}()
