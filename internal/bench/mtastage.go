@@ -52,7 +52,8 @@ func mtaSection(series []*MTASeries) Section {
 			"connection or each over a new one, and the MTA keeps them in its queue. What the same MTA takes\n"+
 			"without a milter, at the same quantile, and what is added to it by a milter that does nothing, by\n"+
 			"ours and by amavisd-milter, whose turns follow each other; in brackets the least and the most that\n"+
-			"was added in any of the rounds.\n\n%s",
+			"was added in any of the rounds. A p99 without a milter of many times its p50 is the machine's own\n"+
+			"noise, and so are then the p99s beside it.\n\n%s",
 			mtaMessageSize, fullMTAPlan.Kept, mtaMarkdown(mtaRows(series))),
 	}
 	for _, of := range series {
