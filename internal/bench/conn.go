@@ -340,6 +340,8 @@ func (c *conn) done(wrong string) {
 		}
 	} else if l.left < 0 {
 		c.next()
+	} else if l.filling > 0 {
+		l.fill()
 	} else {
 		l.turn()
 	}

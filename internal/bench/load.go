@@ -47,6 +47,7 @@ type Load struct {
 	left     int // messages to begin; negative without an end
 	atOnce   int // of them, how many may be under way
 	turnOf   int // the connection that is next
+	filling  int // connections to open, each for one message
 	active   int // connections with a message under way
 	greeting int // connections that have not been greeted
 	nextID   uint64
@@ -137,6 +138,36 @@ func (l *Load) Send(n, atOnce int) error {
 	err := l.wait(quiet)
 	l.loop.Do(func() { l.running, l.left = false, -1 })
 	return err
+}
+
+// Fill opens n connections, at most atOnce at a time, and sends one message on each; it
+// returns when all are answered. The connections stay open.
+func (l *Load) Fill(n, atOnce int) error {
+	var quiet chan struct{}
+	l.loop.Do(func() {
+		l.running, l.left, l.filling = true, n, n
+		for range atOnce {
+			l.fill()
+		}
+		quiet = l.awaitQuiet()
+	})
+	err := l.wait(quiet)
+	l.loop.Do(func() { l.running, l.left, l.filling = false, -1, 0 })
+	return err
+}
+
+// fill opens one connection more, which has its message when it has been greeted.
+func (l *Load) fill() {
+	if len(l.conns) >= l.filling {
+		return
+	}
+	c := &conn{load: l, fd: -1}
+	if err := c.open(); err != nil {
+		l.kinds["no new connection"]++
+		l.counts.Wrong++
+		return
+	}
+	l.conns = append(l.conns, c)
 }
 
 // turn begins messages on connections that have none, each in its turn.

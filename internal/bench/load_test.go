@@ -263,3 +263,29 @@ func TestLoadAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestLoadFill: each connection has one message, and as many are open at the end as were
+// asked for.
+func TestLoadFill(t *testing.T) {
+	t.Parallel()
+	const conns = 50
+	s := &scripted{protocol: testNoReplies, answer: atEnd(rightEnd)}
+	l := NewLoad(newTestLoop(t), Postfix, NewMail(2000), s.listen(t))
+	defer l.Close()
+	if err := l.Fill(conns, 4); err != nil {
+		t.Fatal(err)
+	}
+	l.loop.Do(func() {
+		for i, c := range l.conns {
+			if c.sent != 1 || c.fd < 0 {
+				t.Errorf("connection %d had %d messages, descriptor %d", i, c.sent, c.fd)
+			}
+		}
+		if len(l.conns) != conns {
+			t.Errorf("%d connections, want %d", len(l.conns), conns)
+		}
+	})
+	if c, _ := l.Counts(nil); c.Messages != conns || l.Err() != nil {
+		t.Errorf("%d messages, errors %v", c.Messages, l.Err())
+	}
+}

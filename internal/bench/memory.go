@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"errors"
 	"fmt"
 	"time"
 )
@@ -82,14 +81,13 @@ func (r *Rig) fresh(row *Row, i, conns, size, atOnce int, value func(*Process) (
 	defer r.stop(p)
 	load := NewLoad(r.loop, Postfix, NewMail(size), p.At)
 	defer load.Close()
-	for open := 0; open < conns; open += atOnce {
-		err := errors.Join(load.Open(open+atOnce), r.ctx.Err())
-		if err == nil {
-			err = load.Send(atOnce, atOnce)
-		}
-		if err != nil {
-			return fmt.Errorf("%s, of %d connections: %w", r.Programs[i].Name, open, err)
-		}
+	if atOnce < conns {
+		err = load.Fill(conns, atOnce)
+	} else if err = load.Open(conns); err == nil { // all of them begin in the same moment
+		err = load.Send(conns, conns)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.Programs[i].Name, err)
 	}
 	v, err := value(p)
 	if err != nil {
