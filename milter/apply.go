@@ -155,5 +155,5 @@ func (s *session) logger() *slog.Logger {
 	if s.env != nil {
 		return s.srv.log.With("queue_id", s.env.QueueID)
 	}
-	return s.log
+	return s.srv.peerLog(s.g.conn)
 }

@@ -1,6 +1,8 @@
 package milter
 
 import (
+	"context"
+	"sync"
 	"time"
 
 	gomilter "github.com/d--j/go-milter"
@@ -14,27 +16,57 @@ const watchDelay = 20 * time.Millisecond
 // answered in its place.
 const lateGrace = time.Second
 
+// idleAttendants is how many attendants are kept for messages that have not come yet.
+const idleAttendants = 64
+
 // attendant looks after the MTA while the goroutine of its connection runs a Verdict that
 // is not quick: it sends progress, notices that the MTA has hung up, and answers for a
-// Verdict that does not return. The guard is its own meanwhile. The zero value has
-// nothing to do.
+// Verdict that does not return. The guard is its own meanwhile.
 type attendant struct {
-	s     *session
-	alarm *time.Timer   // begins it after watchDelay
-	stop  chan struct{} // the Verdict is there
-	ended chan error    // the attendant is gone, and what it has noticed
-	late  chan struct{} // closed for good when it answers itself
+	s      *session
+	ctx    context.Context // of the Verdict
+	cancel context.CancelCauseFunc
+	alarm  *time.Timer   // begins it after watchDelay
+	stop   chan struct{} // the Verdict is there
+	ended  chan error    // the attendant is gone, and what it has noticed
+	late   chan struct{} // closed for good when it answers itself
 }
 
-// begin has the attendant begin unless end is called soon.
-func (a *attendant) begin(s *session) {
-	if a.alarm != nil {
+// attendants are those that have nothing to do. Messages that wait for their verdict have
+// one each; a connection between messages has none.
+type attendants struct {
+	mu   sync.Mutex
+	idle []*attendant
+}
+
+// take returns an attendant for a message.
+func (as *attendants) take(s *session) *attendant {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if last := len(as.idle) - 1; last >= 0 {
+		a := as.idle[last]
+		as.idle[last], as.idle = nil, as.idle[:last]
+		a.s = s
 		a.alarm.Reset(watchDelay)
-		return
+		return a
 	}
-	a.s = s
-	a.stop, a.ended, a.late = make(chan struct{}), make(chan error), make(chan struct{})
+	a := &attendant{s: s, stop: make(chan struct{}), ended: make(chan error), late: make(chan struct{})}
+	a.ctx, a.cancel = context.WithCancelCause(s.srv.ctx)
 	a.alarm = time.AfterFunc(watchDelay, a.attend)
+	return a
+}
+
+// give takes back an attendant that has ended. One whose Verdict was called off is of
+// no more use.
+func (as *attendants) give(a *attendant) {
+	a.s = nil
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	if a.ctx.Err() == nil && len(as.idle) < idleAttendants {
+		as.idle = append(as.idle, a)
+	} else {
+		a.cancel(nil)
+	}
 }
 
 // end ends the attendance. Its error says that nobody waits for the verdict any more:
@@ -53,6 +85,14 @@ func (a *attendant) end() error {
 
 // attend is the goroutine of the attendant.
 func (a *attendant) attend() {
+	defer a.s.recovered("attendance", func() {
+		_ = a.s.g.shut() // nobody knows what was sent: the MTA gets no answer, then
+		select {
+		case <-a.stop:
+		case <-a.late:
+		}
+		a.ended <- ErrVerdictLate
+	})
 	times := &a.s.srv.times
 	progress := time.NewTimer(times.Progress - watchDelay)
 	defer progress.Stop()
@@ -81,11 +121,11 @@ func (a *attendant) attend() {
 				return
 			}
 			calledOff = true
-			a.s.cancel(ErrVerdictLate)
+			a.cancel(ErrVerdictLate)
 			late.Reset(lateGrace)
 		}
 		if gone != nil {
-			a.s.cancel(gone)
+			a.cancel(gone)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (s *session) logRefusal() {
 // warnDisorder tells of frames that are no message.
 func (s *session) warnDisorder(what string) {
 	if n, tell := s.srv.warnOrder.Next(); tell {
-		s.log.Warn("what the MTA sent is no message, and tempfailed", "error", what, "cases", n)
+		s.srv.peerLog(s.g.conn).Warn("what the MTA sent is no message, and tempfailed", "error", what, "cases", n)
 	}
 }
 
@@ -84,13 +84,11 @@ func (s *session) refused(v Verdict) Verdict {
 // await runs the handler's Verdict, and an attendant beside it. Its error says why nobody
 // waits for the answer any more.
 func (s *session) await(tx Transaction) (v Verdict, gone error) {
-	if s.ctx == nil || s.ctx.Err() != nil { // the last Verdict was late, but it came
-		s.ctx, s.cancel = context.WithCancelCause(s.srv.ctx)
-	}
 	s.g.rest() // the verdict may take minutes
-	s.attendant.begin(s)
-	v = s.ask(tx)
-	if gone = s.attendant.end(); gone == ErrVerdictLate {
+	a := s.srv.attendants.take(s)
+	defer s.srv.attendants.give(a)
+	v = s.ask(a.ctx, tx)
+	if gone = a.end(); gone == ErrVerdictLate {
 		s.tx = nil
 		s.protect("end of a late transaction", func() {
 			tx.End(Outcome{Sent: TempFail(replyFailure), Err: ErrVerdictLate})
@@ -100,9 +98,9 @@ func (s *session) await(tx Transaction) (v Verdict, gone error) {
 }
 
 // ask runs the handler's Verdict.
-func (s *session) ask(tx Transaction) (v Verdict) {
+func (s *session) ask(ctx context.Context, tx Transaction) (v Verdict) {
 	defer s.recovered("verdict", func() { v = TempFail(replyFailure) })
-	return tx.Verdict(s.ctx)
+	return tx.Verdict(ctx)
 }
 
 // settle hands the message over to the guard's next flush: only then is it known

@@ -191,3 +191,11 @@ func parseOffer(frame []byte) (offer, error) {
 		protocol: binary.BigEndian.Uint32(data[8:]),
 	}, nil
 }
+
+// frame returns the SMFIC_OPTNEG frame of an offer.
+func (o offer) frame() []byte {
+	data := binary.BigEndian.AppendUint32(nil, o.version)
+	data = binary.BigEndian.AppendUint32(data, o.actions)
+	data = binary.BigEndian.AppendUint32(data, o.protocol)
+	return appendFrame(nil, cmdOptNeg, data)
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
 )
@@ -147,6 +148,9 @@ func FuzzDialogue(f *testing.F) {
 		if p.mode&modeRefused != 0 {
 			srv.Limit(Limits{Sessions: 1})
 			srv.sessions++ // as if there were another one
+		}
+		if len(input)%4 == 0 {
+			srv.dormitory.after = 20 * time.Microsecond
 		}
 		ours, theirs := socketPair()
 		guarded := &meter{Conn: theirs}

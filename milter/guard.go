@@ -65,6 +65,10 @@ type guard struct {
 	sessionEnd time.Time // no message answered until then ends the connection
 	contentEnd time.Time // the same for the content of this message; zero outside of it
 
+	doze    *doze     // nil before the offer
+	dozing  bool      // the library has ended, the connection has not
+	idleEnd time.Time // when the wait for the next frame ends that began before a doze; zero: there is none
+
 	refused  func(error) // told of a frame that was refused
 	released func()      // told once when the connection is closed
 
@@ -73,6 +77,7 @@ type guard struct {
 	atEnd     bool // the end of the message was read
 	draining  bool
 	closed    bool
+	bed       uint64 // in the dormitory; 0: it is awake
 }
 
 func newGuard(conn net.Conn, times Times) *guard {
@@ -89,6 +94,10 @@ func newGuard(conn net.Conn, times Times) *guard {
 // library, which would put other errors into the log by words of its own.
 func (g *guard) Read(p []byte) (int, error) {
 	if len(g.admitted) == 0 {
+		if g.doze != nil && g.doze.again {
+			g.doze.again = false
+			g.rollback() // the library has answered the offer once more
+		}
 		if g.flush(g.times.Write) != nil || g.admit() != nil {
 			return 0, io.EOF
 		}
@@ -104,7 +113,7 @@ func (g *guard) Read(p []byte) (int, error) {
 // admit reads frames until one is to be handed to the library.
 func (g *guard) admit() error {
 	for len(g.admitted) == 0 {
-		frame, err := g.next(g.times.Idle)
+		frame, err := g.awaitFrame()
 		if err != nil {
 			return err
 		}
@@ -233,8 +242,24 @@ func (g *guard) Write(p []byte) (int, error) {
 	if g.outErr != nil {
 		return 0, g.outErr
 	}
+	g.takeOut()
 	g.out = append(g.out, p...)
 	return len(p), nil
+}
+
+// takeOut takes a buffer for what is written, if there is none.
+func (g *guard) takeOut() {
+	if g.out == nil {
+		g.out = takeBuffer(readAheadBytes)[:0]
+	}
+}
+
+// releaseOut gives that buffer up with what is in it.
+func (g *guard) releaseOut() {
+	if cap(g.out) == readAheadBytes {
+		giveBuffer(g.out[:readAheadBytes])
+	}
+	g.out = nil
 }
 
 // rollback takes back what was written since the last flush, so that a set of
@@ -253,10 +278,7 @@ func (g *guard) flush(timeout time.Duration) error {
 	if len(g.out) > 0 && g.outErr == nil {
 		_ = g.conn.SetWriteDeadline(time.Now().Add(timeout))
 		_, g.outErr = g.conn.Write(g.out)
-		g.out = g.out[:0]
-		if cap(g.out) > readAheadBytes {
-			g.out = nil
-		}
+		g.releaseOut()
 	}
 	g.flushed(g.outErr)
 	return g.outErr
@@ -271,6 +293,10 @@ func (g *guard) flushed(err error) {
 
 // Close sends what is left and closes the connection.
 func (g *guard) Close() error {
+	if g.dozing {
+		g.lieDown()
+		return nil
+	}
 	_ = g.flush(closeFlushTimeout)
 	err := g.shut()
 	g.dropBuffer()
@@ -281,12 +307,17 @@ func (g *guard) Close() error {
 // shut closes the connection once.
 func (g *guard) shut() error {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.closed {
+		g.mu.Unlock()
 		return nil
 	}
 	g.closed = true
-	return g.conn.Close()
+	err, bed := g.conn.Close(), g.bed
+	g.mu.Unlock()
+	if bed != 0 {
+		g.doze.in.rouse(bed)
+	}
+	return err
 }
 
 // drain closes the connection if it is between two messages, and otherwise has it

@@ -113,7 +113,7 @@ func startServer(t *testing.T, handler *testHandler, times Times) *bench {
 	return startServerOn(t, "unix", handler, times)
 }
 
-func startServerOn(t *testing.T, network string, handler *testHandler, times Times) *bench {
+func startServerOn(t *testing.T, network string, handler *testHandler, times Times, prepare ...func(*Server)) *bench {
 	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {
@@ -127,6 +127,9 @@ func startServerOn(t *testing.T, network string, handler *testHandler, times Tim
 	b := &bench{
 		Server:  NewServer(handler, newTestLog(log), times),
 		handler: handler, log: log, network: network, address: ln.Addr().String(), served: make(chan error, 1),
+	}
+	for _, p := range prepare {
+		p(b.Server)
 	}
 	go func() { b.served <- b.Serve(ln) }()
 	t.Cleanup(func() {

@@ -56,6 +56,9 @@ type Server struct {
 	ctx    context.Context // done when messages must end: the cause is ErrServerClosed
 	cancel context.CancelCauseFunc
 
+	attendants attendants
+	dormitory  dormitory
+
 	*crowd
 	listener net.Listener // guarded by crowd.mu
 
@@ -69,11 +72,14 @@ type Server struct {
 func NewServer(handler Handler, log *slog.Logger, times Times) *Server {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	setLibraryLog(log)
-	return &Server{
+	srv := &Server{
 		handler: handler, log: log, times: times,
 		ctx: ctx, cancel: cancel,
 		crowd: newCrowd(log),
 	}
+	srv.dormitory.after = dozeAfter
+	context.AfterFunc(ctx, srv.dormitory.close)
+	return srv
 }
 
 // Limit sets limits, from the next connection on. Without it there are none.
@@ -128,23 +134,22 @@ func (srv *Server) rest(d time.Duration) {
 
 // serveConn waits for the MTA's offer and starts the library on the connection.
 func (srv *Server) serveConn(conn net.Conn) {
-	log := srv.log.With("mta", peerName(conn))
 	g := newGuard(conn, srv.times)
 	defer func() {
 		if p := recover(); p != nil {
-			logPanic(log, "negotiation", p)
+			logPanic(srv.peerLog(conn), "negotiation", p)
 			g.Close()
 		}
 	}()
 	g.refused = func(err error) {
 		if err == errNoProgress || err == errNoRoom {
 			if n, tell := srv.warnEnd.Next(); tell {
-				log.Warn("closing a connection before its end", "error", err, "cases", n)
+				srv.peerLog(conn).Warn("closing a connection before its end", "error", err, "cases", n)
 			}
 			return
 		}
 		if n, tell := srv.warnFrame.Next(); tell {
-			log.Warn("closing a connection that does not speak the milter protocol", "error", err, "cases", n)
+			srv.peerLog(conn).Warn("closing a connection that does not speak the milter protocol", "error", err, "cases", n)
 		}
 	}
 	standing := srv.track(g)
@@ -175,14 +180,14 @@ func (srv *Server) serveConn(conn net.Conn) {
 	}
 	if missing := missingActions(o); missing != nil {
 		if n, tell := srv.warnMissing.Next(); tell {
-			log.Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing, "cases", n)
+			srv.peerLog(conn).Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing, "cases", n)
 		}
 	}
-	g.admitted = frame
-	s := newSession(srv, g, log)
+	s := newSession(srv, g)
 	s.refusing = standing == refusing
-	// Serve takes the one connection, starts its goroutine, and returns.
-	_ = libraryServer(o, s).Serve(&oneShot{conn: g})
+	g.admitted = frame
+	g.doze = &doze{in: &srv.dormitory, session: s, offer: o}
+	g.doze.begin()
 }
 
 // lastAnswers is the time that Shutdown gives to tempfail what is unfinished when
@@ -272,6 +277,9 @@ func (l *oneShot) Accept() (net.Conn, error) {
 
 func (l *oneShot) Close() error   { return nil }
 func (l *oneShot) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+// peerLog returns the log with the MTA's end of a connection.
+func (srv *Server) peerLog(conn net.Conn) *slog.Logger { return srv.log.With("mta", peerName(conn)) }
 
 // peerName names the MTA's end of a connection; that of a local socket has no
 // name.

@@ -1,8 +1,6 @@
 package milter
 
 import (
-	"context"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -37,9 +35,9 @@ var (
 type session struct {
 	srv *Server
 	g   *guard
-	log *slog.Logger
 
 	refusing bool // every message is refused: there are too many connections
+	resuming bool // the connection goes on after a doze
 
 	actions  gomilter.OptAction
 	protocol gomilter.OptProtocol
@@ -57,17 +55,9 @@ type session struct {
 	charged int         // of these, what is counted with those of other messages
 	tx      Transaction // from DATA on
 	refusal *SMTPReply  // what the message is to be answered whatever the handler thinks
-
-	// Of the Verdicts; nil before the first. One context is enough for many, for when one
-	// is called off the connection mostly ends.
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
-	attendant attendant
 }
 
-func newSession(srv *Server, g *guard, log *slog.Logger) *session {
-	return &session{srv: srv, g: g, log: log}
-}
+func newSession(srv *Server, g *guard) *session { return &session{srv: srv, g: g} }
 
 // recovered is deferred around everything that a peer can reach: a panic is
 // logged and ends in cure, never in the end of the process.
@@ -100,6 +90,10 @@ func (s *session) refuse(reply SMTPReply) {
 
 // NewConnection is called at the start and, on the same session, after QUIT_NC.
 func (s *session) NewConnection(m gomilter.Modifier) error {
+	if s.resuming {
+		s.resuming = false
+		return nil
+	}
 	s.protect("new connection", func() {
 		s.reset(ErrAborted)
 		s.client, s.tls, s.hostname, s.daemon = Client{}, TLS{}, "", ""
@@ -359,15 +353,15 @@ func (s *session) Unknown(string, gomilter.Modifier) (*gomilter.Response, error)
 
 // Cleanup is called last, when the connection has ended.
 func (s *session) Cleanup(gomilter.Modifier) {
+	if s.g.dozing {
+		return
+	}
 	s.protect("cleanup", func() {
 		cause := error(ErrPeerGone)
 		if s.srv.isDraining() {
 			cause = ErrServerClosed
 		}
 		s.reset(cause)
-		if s.cancel != nil {
-			s.cancel(nil)
-		}
 	})
 }
 
