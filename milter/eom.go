@@ -112,6 +112,7 @@ func (s *session) settle(outcome Outcome) {
 	s.g.onFlush = func(err error) {
 		defer s.recovered("end of transaction", func() {})
 		s.g.messageDone()
+		s.srv.quiet.note()
 		if err != nil && outcome.Err == nil {
 			outcome = Outcome{Err: err}
 		}

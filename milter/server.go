@@ -56,6 +56,7 @@ type Server struct {
 	ctx    context.Context // done when messages must end: the cause is ErrServerClosed
 	cancel context.CancelCauseFunc
 
+	quiet      quiet
 	attendants attendants
 	dormitory  dormitory
 
@@ -161,7 +162,11 @@ func (srv *Server) serveConn(conn net.Conn) {
 		g.times.Idle = min(g.times.Idle, refusingIdle)
 		g.times.Negotiate = min(g.times.Negotiate, refusingNegotiate)
 	}
-	g.released = func() { srv.untrack(g) }
+	srv.quiet.note()
+	g.released = func() {
+		srv.untrack(g)
+		srv.quiet.note()
+	}
 	frame, err := g.next(g.times.Negotiate)
 	if err != nil {
 		g.Close()

@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -37,6 +38,13 @@ func limitMemory(limits milter.Limits) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(ownMemory + memoryPerSession*int64(limits.Sessions))
 	}
+}
+
+// returnMemory gives back to the system what a burst of mail has taken: kept buffers and
+// deep stacks go with the first collection or the second.
+func returnMemory() {
+	runtime.GC()
+	debug.FreeOSMemory()
 }
 
 // milterTimes returns the bounds on waiting for the MTA.
