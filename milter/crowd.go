@@ -32,6 +32,8 @@ type crowd struct {
 	searched                         map[netip.Prefix]time.Time
 	searchedBuffered, searchedLarger time.Time
 
+	many many
+
 	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes, up to ordinaryBuffer
 	large     atomic.Int64 // bytes by which they exceed that
 	envelopes atomic.Int64 // bytes in paths of messages
@@ -83,6 +85,7 @@ func (c *crowd) track(g *guard) standing {
 		return outside
 	}
 	c.conns[g] = struct{}{}
+	c.judge()
 	return g.standing
 }
 
@@ -194,6 +197,7 @@ func (c *crowd) untrack(g *guard) {
 	}
 	c.leave(g)
 	delete(c.conns, g)
+	c.judge()
 	if c.draining && len(c.conns) == 0 {
 		close(c.empty)
 	}

@@ -40,18 +40,29 @@ func TestMilterLimits(t *testing.T) {
 func TestMemoryLimit(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	t.Setenv("GOMEMLIMIT", "")
-	for sessions, want := range map[int]int64{1: 40<<20 + 10<<10, 5000: 40<<20 + 5000*10<<10} {
-		limitMemory(milter.Limits{Sessions: sessions})
+	t.Setenv("GOGC", "")
+	server := func() *milter.Server { return milter.NewServer(nil, slog.New(slog.DiscardHandler), milter.DefaultTimes()) }
+	for sessions, want := range map[int]int64{1: 40<<20 + 24<<10, 5000: 40<<20 + 5000*24<<10} {
+		limitMemory(server(), milter.Limits{Sessions: sessions})
 		if got := debug.SetMemoryLimit(-1); got != want {
 			t.Errorf("%d sessions: %d bytes, want %d", sessions, got, want)
 		}
 	}
+	if got := debug.SetGCPercent(100); got != usualGarbage {
+		t.Errorf("garbage is collected at %d %%", got)
+	}
 	t.Setenv("GOMEMLIMIT", "1GiB")
+	t.Setenv("GOGC", "77")
 	debug.SetMemoryLimit(12345 << 20)
-	limitMemory(milter.Limits{Sessions: 1})
+	debug.SetGCPercent(77)
+	limitMemory(server(), milter.Limits{Sessions: 1})
 	if got := debug.SetMemoryLimit(-1); got != 12345<<20 {
 		t.Errorf("with GOMEMLIMIT: %d bytes", got)
+	}
+	if got := debug.SetGCPercent(100); got != 77 {
+		t.Errorf("with GOGC: %d %%", got)
 	}
 }
 

@@ -58,8 +58,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	server := milter.NewServer(mail, log, milterTimes(cfg))
 	limits := milterLimits(cfg, log)
 	server.Limit(limits)
-	limitMemory(limits)
-	server.OnQuiet(returnMemory)
+	limitMemory(server, limits)
 	// Before the spool is closed: whatever still waits for a verdict must not get
 	// one because its mail file is gone.
 	defer server.Close()
