@@ -61,6 +61,33 @@ func TestKeepMacros(t *testing.T) {
 	}
 }
 
+// TestMacrosTogether: what a connection is told beyond the bound on all macros is not
+// known; what is not told any more makes room.
+func TestMacrosTogether(t *testing.T) {
+	long := strings.Repeat("v", MaxMacroBytes)
+	for _, more := range []int{-1, 0, 1} {
+		var m macros
+		bytes := 0
+		for _, stage := range []byte("CHMRT") {
+			m.take([]byte(string(stage) + "{mail_addr}\x00" + long))
+			bytes += MaxMacroBytes
+		}
+		m.take([]byte("E{rcpt_addr}\x00" + strings.Repeat("v", maxMacrosBytes-bytes-100)))
+		m.take([]byte("Ni\x00" + strings.Repeat("q", 100+more) + "\x00j\x00"))
+		if _, told := m.get("i"); told != (more <= 0) {
+			t.Errorf("%d bytes more than there is room for: told is %v", more, told)
+		}
+		if _, told := m.get("j"); !told {
+			t.Errorf("%d: what takes no room is not told", more)
+		}
+		m.forget(stageHelo)
+		m.take([]byte("Ni\x00" + strings.Repeat("q", 101)))
+		if _, told := m.get("i"); !told {
+			t.Error("there is room, and it is not told")
+		}
+	}
+}
+
 // TestMacroMemory: a peer that fills frames with macros fills no memory, neither by
 // such as are not used, nor by those that are, again and again and as large as may be.
 func TestMacroMemory(t *testing.T) {
@@ -99,5 +126,38 @@ func testMacroMemory(t *testing.T, macros []string) {
 	runtime.ReadMemStats(&after)
 	if grown := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / connections; grown > 256<<10 {
 		t.Errorf("%d bytes for each connection", grown)
+	}
+}
+
+// TestForgottenMacrosAreGone: what is no longer told takes no memory, in whatever order
+// a peer tells it.
+func TestForgottenMacrosAreGone(t *testing.T) {
+	var names []string
+	for name := range macroNames {
+		names = append(names, name)
+	}
+	short := func(n int) (data string) {
+		for _, name := range names[:n] {
+			data += name + "\x00\x00"
+		}
+		return data
+	}
+	long := "{mail_addr}\x00" + strings.Repeat("v", MaxMacroBytes) + "\x00"
+	var m macros
+	for at := 6 * len(names); at >= 0; at-- { // a long value at each place, from the last to the first
+		left := at
+		for _, command := range []byte("CHMRTN") {
+			n := min(left, len(names))
+			m.take(append([]byte{command}, short(n)...))
+			left -= n
+		}
+		m.take([]byte("U" + long))
+	}
+	held := 0
+	for _, told := range m.told[:cap(m.told)] {
+		held += len(told.value)
+	}
+	if want := MaxMacroBytes; held > want {
+		t.Errorf("%d bytes are held, want %d", held, want)
 	}
 }

@@ -11,6 +11,10 @@ const (
 	MaxMacroBytes = 4 << 10
 	// maxShortMacro is for all others.
 	maxShortMacro = 512
+	// maxMacrosBytes is for the values of all macros that a connection was told and that
+	// still hold. Both addresses at their longest, and all others as MTAs tell them, take
+	// less than half of it.
+	maxMacrosBytes = 24 << 10
 )
 
 // macroNames are the names of wantedMacros, and those of one letter with braces as
@@ -86,9 +90,12 @@ func stageOf(command byte) stage {
 
 // forget ends the macros of a stage and of all later ones.
 func (m *macros) forget(from stage) {
-	for len(m.told) > 0 && m.told[len(m.told)-1].stage >= from {
-		m.told = m.told[:len(m.told)-1]
+	kept := len(m.told)
+	for kept > 0 && m.told[kept-1].stage >= from {
+		kept--
 	}
+	clear(m.told[kept:]) // or their values would live on behind the end
+	m.told = m.told[:kept]
 }
 
 // settle ends what the last command has ended.
@@ -124,26 +131,34 @@ func (m *macros) command(command byte) {
 func (m *macros) take(data []byte) {
 	at := stageOf(data[0])
 	m.forget(at)
+	room := maxMacrosBytes
+	for _, t := range m.told {
+		room -= len(t.value)
+	}
 	if at == stageEOM {
-		m.end = appendMacros(nil, at, data[1:])
+		m.end = appendMacros(nil, at, data[1:], room)
 		return
 	}
-	m.told = appendMacros(m.told, at, data[1:])
+	for _, t := range m.end {
+		room -= len(t.value)
+	}
+	m.told = appendMacros(m.told, at, data[1:], room)
 }
 
 // appendMacros appends the macros in names and values. Nothing is kept but what is used,
 // each name once: an MTA to which SETSYMLIST means nothing sends more. Of a name that
-// comes again, which no MTA does, the first counts.
-func appendMacros(told []toldMacro, at stage, rest []byte) []toldMacro {
+// comes again, which no MTA does, the first counts. Their values have room bytes.
+func appendMacros(told []toldMacro, at stage, rest []byte, room int) []toldMacro {
 	first := len(told)
 	for len(rest) > 0 {
 		var name, value []byte
 		name, rest, _ = bytes.Cut(rest, []byte{0})
 		value, rest, _ = bytes.Cut(rest, []byte{0})
 		number, used := macroNames[string(name)]
-		if !used || len(value) > maxMacro(name) || slices.ContainsFunc(told[first:], func(t toldMacro) bool { return t.name == number }) {
+		if !used || len(value) > min(maxMacro(name), room) || slices.ContainsFunc(told[first:], func(t toldMacro) bool { return t.name == number }) {
 			continue
 		}
+		room -= len(value)
 		told = append(told, toldMacro{at, number, string(value)})
 	}
 	return told
