@@ -70,7 +70,8 @@ func (as *attendants) give(a *attendant) {
 }
 
 // end ends the attendance. Its error says that nobody waits for the verdict any more:
-// ErrPeerGone, or ErrVerdictLate, after which the connection is closed.
+// ErrPeerGone, or ErrVerdictLate, after which the connection is closed. errPanic says that
+// the attendant could not go on.
 func (a *attendant) end() error {
 	if a.alarm.Stop() {
 		return nil
@@ -78,27 +79,30 @@ func (a *attendant) end() error {
 	select {
 	case a.stop <- struct{}{}:
 	case <-a.late:
-		_ = a.s.g.shut()
+		a.s.g.drain() // not in the middle of another message: that would get no answer
 	}
 	return <-a.ended
 }
 
 // attend is the goroutine of the attendant.
 func (a *attendant) attend() {
-	defer a.s.recovered("attendance", func() {
-		_ = a.s.g.shut() // nobody knows what was sent: the MTA gets no answer, then
-		select {
-		case <-a.stop:
-		case <-a.late:
-		}
-		a.ended <- ErrVerdictLate
-	})
 	times := &a.s.srv.times
 	progress := time.NewTimer(times.Progress - watchDelay)
 	defer progress.Stop()
 	late := time.NewTimer(times.Verdict - watchDelay)
 	defer late.Stop()
 	hungUp, stopWatch := a.s.g.watch()
+	defer a.s.recovered("attendance", func() {
+		stopWatch()
+		a.cancel(errPanic)
+		select {
+		case <-a.stop:
+			a.ended <- errPanic
+		case <-a.late:
+			_ = a.s.g.shut()
+			a.ended <- ErrVerdictLate
+		}
+	})
 	var calledOff bool
 	var gone error
 	for {
@@ -121,6 +125,7 @@ func (a *attendant) attend() {
 				return
 			}
 			calledOff = true
+			a.s.logger().Warn("a verdict is called off", "error", ErrVerdictLate)
 			a.cancel(ErrVerdictLate)
 			late.Reset(lateGrace)
 		}
@@ -134,11 +139,13 @@ func (a *attendant) attend() {
 // hangs, and refuses what comes on that connection until it does.
 func (a *attendant) standIn(gone error) {
 	a.s.logger().Error("the message is tempfailed, and those that follow on its connection", "error", ErrVerdictLate)
-	close(a.late)
-	if gone == nil && a.s.g.tempfail() == nil {
+	answered := gone == nil && a.s.g.tempfail() == nil
+	close(a.late) // not before: who waits for it closes the connection
+	if answered {
 		a.refuseAll()
 	}
 	_ = a.s.g.shut()
+	a.s.g.released() // nobody is to wait for a connection that is gone
 	a.ended <- ErrVerdictLate
 }
 

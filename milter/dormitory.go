@@ -54,6 +54,15 @@ func (d *dormitory) take(g *guard, until time.Time) (set *readySet, number uint6
 	return d.set, number
 }
 
+// prepare makes the set before it is needed: later there may be no descriptor for it.
+func (d *dormitory) prepare() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.closed {
+		d.open()
+	}
+}
+
 // open makes the set, if there is none; d.mu is held.
 func (d *dormitory) open() bool {
 	if d.set != nil {

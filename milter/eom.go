@@ -20,6 +20,10 @@ func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response
 	if gone == ErrVerdictLate {
 		return nil, io.EOF // the attendant has answered, and the connection is closed
 	}
+	if gone == errPanic {
+		s.g.rollback()
+		verdict, gone = TempFail(replyFailure), nil
+	}
 	outcome := Outcome{Sent: verdict}
 	if err := s.apply(m, verdict.changes); err != nil {
 		s.g.rollback()

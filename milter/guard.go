@@ -69,6 +69,7 @@ type guard struct {
 	dozing  bool      // the library has ended, the connection has not
 	idleEnd time.Time // when the wait for the next frame ends that began before a doze; zero: there is none
 
+	panicked func(any)   // told of a panic, which ends the connection
 	refused  func(error) // told of a frame that was refused
 	released func()      // told once when the connection is closed
 
@@ -83,7 +84,7 @@ type guard struct {
 func newGuard(conn net.Conn, times Times) *guard {
 	g := &guard{
 		conn: conn, times: times, sessionEnd: time.Now().Add(times.Session),
-		refused: func(error) {}, released: func() {},
+		panicked: func(p any) { panic(p) }, refused: func(error) {}, released: func() {},
 	}
 	g.ready.init(g)
 	return g
@@ -92,7 +93,13 @@ func newGuard(conn net.Conn, times Times) *guard {
 // Read gives the library the next bytes of admitted frames. What was written
 // before is sent first: the MTA may be waiting for it. Every end is io.EOF to the
 // library, which would put other errors into the log by words of its own.
-func (g *guard) Read(p []byte) (int, error) {
+func (g *guard) Read(p []byte) (n int, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			g.panicked(r)
+			n, err = 0, io.EOF
+		}
+	}()
 	if len(g.admitted) == 0 {
 		if g.doze != nil && g.doze.again {
 			g.doze.again = false
@@ -102,7 +109,7 @@ func (g *guard) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 	}
-	n := copy(p, g.admitted)
+	n = copy(p, g.admitted)
 	g.admitted = g.admitted[n:]
 	if len(g.admitted) == 0 {
 		g.admitted = nil // or it would keep a large buffer alive

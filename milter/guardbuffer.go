@@ -230,5 +230,7 @@ func (g *guard) rest() {
 		g.setBuffer(firstReadBytes)
 	case have < readAheadBytes && len(g.in) > readAheadBytes:
 		g.setBuffer(readAheadBytes)
+	case have < ordinaryBuffer && len(g.in) > ordinaryBuffer:
+		g.setBuffer(ordinaryBuffer) // larger ones are few
 	}
 }

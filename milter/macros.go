@@ -126,8 +126,8 @@ func (m *macros) command(command byte) {
 }
 
 // take takes the data of an SMFIC_MACRO packet: the command, and names and values in
-// turn. Those for the end of the message may come before the last of its body: they are
-// kept apart until the end comes.
+// turn. Those for the end of the message are kept apart until that comes; it must be the
+// next command, for they say nothing of another.
 func (m *macros) take(data []byte) {
 	at := stageOf(data[0])
 	m.forget(at)

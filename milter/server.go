@@ -94,6 +94,7 @@ func (srv *Server) Limit(limits Limits) {
 // fails is tried again; Serve returns an error only when the listener is closed by
 // somebody else.
 func (srv *Server) Serve(ln net.Listener) error {
+	srv.dormitory.prepare()
 	srv.mu.Lock()
 	srv.listener = ln
 	draining := srv.draining
@@ -142,6 +143,7 @@ func (srv *Server) serveConn(conn net.Conn) {
 			g.Close()
 		}
 	}()
+	g.panicked = func(p any) { logPanic(srv.peerLog(conn), "reading", p) }
 	g.refused = func(err error) {
 		if err == errNoProgress || err == errNoRoom {
 			if n, tell := srv.warnEnd.Next(); tell {
