@@ -90,11 +90,15 @@ func (srv *Server) Limit(limits Limits) {
 	srv.limits = limits
 }
 
+// Prepare takes what the server needs of the system besides its connections, which is one
+// descriptor. Serve does it as well.
+func (srv *Server) Prepare() { srv.dormitory.prepare() }
+
 // Serve accepts connections until Shutdown, when it returns nil. An accept that
 // fails is tried again; Serve returns an error only when the listener is closed by
 // somebody else.
 func (srv *Server) Serve(ln net.Listener) error {
-	srv.dormitory.prepare()
+	srv.Prepare()
 	srv.mu.Lock()
 	srv.listener = ln
 	draining := srv.draining

@@ -43,7 +43,9 @@ func TestMemoryLimit(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	t.Setenv("GOMEMLIMIT", "")
 	t.Setenv("GOGC", "")
-	server := func() *milter.Server { return milter.NewServer(nil, slog.New(slog.DiscardHandler), milter.DefaultTimes()) }
+	server := func() *milter.Server {
+		return milter.NewServer(nil, slog.New(slog.DiscardHandler), milter.DefaultTimes())
+	}
 	for sessions, want := range map[int]int64{1: 40<<20 + 24<<10, 5000: 40<<20 + 5000*24<<10} {
 		limitMemory(server(), milter.Limits{Sessions: sessions})
 		if got := debug.SetMemoryLimit(-1); got != want {

@@ -59,6 +59,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	limits := milterLimits(cfg, log)
 	server.Limit(limits)
 	limitMemory(server, limits)
+	server.Prepare()
 	// Before the spool is closed: whatever still waits for a verdict must not get
 	// one because its mail file is gone.
 	defer server.Close()
