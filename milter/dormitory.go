@@ -104,10 +104,11 @@ func (d *dormitory) rouse(number uint64) {
 // being closed.
 func (d *dormitory) close() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.closed = true
-	if d.set != nil {
-		d.set.close()
+	set := d.set
+	d.mu.Unlock()
+	if set != nil {
+		set.close() // waits for its goroutine, which may wait for d.mu
 	}
 }
 

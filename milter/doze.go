@@ -66,6 +66,7 @@ func (g *guard) mayDoze() bool {
 // lieDown is called when the library has ended: from now on the dormitory waits.
 func (g *guard) lieDown() {
 	g.dropBuffer()
+	g.releaseOut()
 	until := g.idleEnd
 	if last := g.lastMoment(); last.Before(until) {
 		until = last

@@ -126,8 +126,116 @@ func TestDozeEnds(t *testing.T) {
 	}
 }
 
-// TestDozeUnderFire: connections that are closed, drained, and written to in the moment
-// in which they lie down are served or closed, never forgotten.
+// TestDormitoryCloses: the end of the dormitory waits for nobody, whoever is told of a
+// connection in that moment.
+func TestDormitoryCloses(t *testing.T) {
+	b := drowsy(t, &testHandler{}, DefaultTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	until(t, "asleep", func() bool { return b.dormitory.asleep() == 1 })
+	d := &b.dormitory
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	for range 100 {
+		d.mu.Lock()
+		closed := make(chan struct{})
+		go func() {
+			d.close()
+			close(closed)
+		}()
+		m.SendRaw(miltertest.Frame('A', nil)) // the set's goroutine is told, and waits
+		<-time.After(time.Millisecond)
+		d.mu.Unlock()
+		select {
+		case <-closed:
+		case <-time.After(10 * time.Second):
+			t.Fatal("it does not close")
+		}
+	}
+}
+
+// TestCloseWhileRousing: the server closes while its connections are woken.
+func TestCloseWhileRousing(t *testing.T) {
+	for round := range 30 {
+		b := drowsy(t, &testHandler{}, DefaultTimes())
+		const n = 40
+		var mtas []*miltertest.MTA
+		for range n {
+			mtas = append(mtas, b.mta(t, miltertest.Postfix37))
+		}
+		until(t, "asleep", func() bool { return b.dormitory.asleep() == n })
+		go func() {
+			for _, m := range mtas {
+				m.SendRaw(miltertest.Frame('A', nil))
+			}
+		}()
+		<-time.After(time.Duration(round) * 10 * time.Microsecond)
+		b.Close()
+		until(t, "all gone", func() bool {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return len(b.conns) == 0 && b.dormitory.asleep() == 0
+		})
+	}
+}
+
+// TestDozeHoldsNoBuffer: not even after a nap that no answer has ended.
+func TestDozeHoldsNoBuffer(t *testing.T) {
+	b := drowsy(t, &testHandler{}, DefaultTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	for _, step := range []func(){
+		func() {},
+		func() { m.Connect("mail.example.com", '4', 4321, "192.0.2.1") },
+		func() { m.Helo("mail.example.com") },
+		func() { m.Mail("<a@example.net>") },
+		func() { m.Rcpt("<b@example.org>") },
+		func() { m.Abort() },
+	} {
+		last := b.lastBed()
+		step()
+		until(t, "asleep again", func() bool { return b.dormitory.asleep() == 1 && (b.lastBed() > last || last == 0) })
+		b.mu.Lock()
+		for g := range b.conns {
+			b.dormitory.mu.Lock()
+			if cap(g.out) != 0 || len(g.in) != 0 {
+				t.Errorf("%d bytes to write in, %d to read in are held", cap(g.out), len(g.in))
+			}
+			b.dormitory.mu.Unlock()
+		}
+		b.mu.Unlock()
+	}
+}
+
+func (b *bench) lastBed() uint64 {
+	b.dormitory.mu.Lock()
+	defer b.dormitory.mu.Unlock()
+	return b.dormitory.last
+}
+
+// TestDozeForgetsWhatMustBe: an envelope that a HELO ends is ended across naps as well.
+func TestDozeForgetsWhatMustBe(t *testing.T) {
+	b := drowsy(t, &testHandler{}, DefaultTimes())
+	m := b.mta(t, miltertest.Postfix37)
+	nap := func(step func()) {
+		last := b.lastBed()
+		step()
+		until(t, "asleep again", func() bool { return b.dormitory.asleep() == 1 && b.lastBed() > last })
+	}
+	nap(func() { m.Connect("mail.example.com", '4', 4321, "192.0.2.1") })
+	nap(func() { m.Mail("<a@example.net>") })
+	nap(func() { m.Rcpt("<b@example.org>") })
+	nap(func() { m.Helo("mail.example.com") })
+	nap(func() { m.Rcpt("<c@example.org>") })
+	m.Data()
+	m.Header("Subject", " x")
+	a, err := m.EOM()
+	mustAnswer(t, a, err, noMessage)
+	a, err = m.SendMessage(plainMessage)
+	mustAnswer(t, a, err, "accept")
+}
+
+// TestDozeUnderFire: connections that are written to in the moment in which they lie down
+// are served, never forgotten.
 func TestDozeUnderFire(t *testing.T) {
 	b := startServerOn(t, "unix", &testHandler{}, DefaultTimes(), func(srv *Server) { srv.dormitory.after = 200 * time.Microsecond })
 	done := make(chan error)

@@ -103,7 +103,7 @@ func (g *guard) Read(p []byte) (n int, err error) {
 	if len(g.admitted) == 0 {
 		if g.doze != nil && g.doze.again {
 			g.doze.again = false
-			g.rollback() // the library has answered the offer once more
+			g.releaseOut() // the library has answered the offer once more
 		}
 		if g.flush(g.times.Write) != nil || g.admit() != nil {
 			return 0, io.EOF

@@ -5,15 +5,18 @@ import (
 	"time"
 )
 
-// quietAfter is how long no connection must have come or gone, and no message have been
-// answered, for it to be quiet after a time when they did.
+// quietAfter is how long the events of a server are counted before it is judged whether it
+// has become quiet: whether there were far fewer than at the busiest of these times.
 const quietAfter = 2 * time.Second
 
-// quiet tells when it has become quiet. The zero value tells nobody.
+// quietPart is by how many times fewer.
+const quietPart = 16
+
+// quiet tells when it has become quiet: once after each burst. The zero value tells nobody.
 type quiet struct {
 	tell   func()
-	events atomic.Uint64 // so far
-	waits  atomic.Bool   // somebody looks whether there are more
+	events atomic.Uint64 // so far: connections that come or go, messages that are answered
+	waits  atomic.Bool   // somebody looks how many more there are
 }
 
 // note notes an event.
@@ -23,15 +26,18 @@ func (q *quiet) note() {
 	}
 	q.events.Add(1)
 	if !q.waits.Load() && q.waits.CompareAndSwap(false, true) {
-		q.wait(q.events.Load())
+		q.wait(0, q.events.Load()-1)
 	}
 }
 
-// wait looks after a while whether there were more events than so many.
-func (q *quiet) wait(seen uint64) {
+// wait looks after a while how many events there were behind so many; most is the most
+// that there were so far.
+func (q *quiet) wait(most, seen uint64) {
 	time.AfterFunc(quietAfter, func() {
-		if now := q.events.Load(); now != seen {
-			q.wait(now)
+		now := q.events.Load()
+		more := now - seen
+		if more > most/quietPart {
+			q.wait(max(most, more), now)
 			return
 		}
 		q.waits.Store(false)

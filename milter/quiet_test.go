@@ -40,6 +40,36 @@ func TestQuiet(t *testing.T) {
 	})
 }
 
+// TestQuietAmidTrickle: after a burst it is told although some mail goes on, once; the
+// trickle alone is no burst.
+func TestQuietAmidTrickle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := make(chan struct{}, 100)
+		q := &quiet{tell: func() { told <- struct{}{} }}
+		trickle := func(periods int) {
+			for range 2 * periods {
+				q.note()
+				time.Sleep(quietAfter / 2) // fake time
+			}
+		}
+		for range 3 {
+			for range 1000 {
+				q.note()
+			}
+			trickle(3)
+			if len(told) != 1 {
+				t.Fatalf("after the burst told %d times", len(told))
+			}
+			<-told
+			trickle(20)
+			if len(told) != 0 {
+				t.Fatalf("told %d times of a trickle", len(told))
+			}
+		}
+		time.Sleep(3 * quietAfter)
+	})
+}
+
 // TestServerGrowsQuiet: messages, and connections that come and go, are events.
 func TestServerGrowsQuiet(t *testing.T) {
 	told := make(chan struct{}, 10)

@@ -63,7 +63,7 @@ var steps = []step{
 }
 
 // longSteps are too much for a quick run that does not ask for them.
-var longSteps = []string{"growth"}
+var longSteps = []string{"growth", "idle4000"}
 
 // Run measures the steps of these names, or all. What could be measured is reported also
 // if a step failed; only a run that is told to end has no report.

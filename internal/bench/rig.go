@@ -46,7 +46,7 @@ type pace struct {
 
 var (
 	fullPace  = pace{7, 2 * time.Second, 5, time.Second, time.Second, 5 * time.Second, 3, 500, 2 * time.Second}
-	quickPace = pace{3, 400 * time.Millisecond, 2, 300 * time.Millisecond, 200 * time.Millisecond, time.Second, 1, 200, 500 * time.Millisecond}
+	quickPace = pace{3, 400 * time.Millisecond, 2, 300 * time.Millisecond, 200 * time.Millisecond, 5 * time.Second, 1, 200, 500 * time.Millisecond}
 )
 
 // settled is how long a load runs before a slice is measured.

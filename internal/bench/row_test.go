@@ -76,6 +76,8 @@ func TestGoals(t *testing.T) {
 		{partWithoutErrors(0.5), Sample{51}, Sample{100}, 0, "NOT met"},
 		{most(20, "MB"), Sample{20}, Sample{1}, 0, "met"},
 		{most(20, "MB"), Sample{20.1}, Sample{100}, 0, "NOT met"},
+		{most(20, "MB"), Sample{17, 18, 76}, Sample{100}, 0, "NOT met"},
+		{times(9), Sample{9000}, Sample{500}, 1, "NOT met"},
 		{exactly(1), Sample{1, 1}, nil, 0, "met"},
 		{exactly(1), Sample{1, 1, 2}, nil, 0, "NOT met"},
 		{exactly(1), nil, nil, 0, "NOT met"},
