@@ -8,10 +8,6 @@ import (
 	gomilter "github.com/d--j/go-milter"
 )
 
-// watchDelay is how long a message waits for its verdict before somebody looks whether
-// the MTA still does. To look costs as much as a quick verdict.
-const watchDelay = 20 * time.Millisecond
-
 // lateGrace is how long a Verdict that was called off may take to return before it is
 // answered in its place.
 const lateGrace = time.Second
@@ -26,11 +22,15 @@ type attendant struct {
 	s      *session
 	ctx    context.Context // of the Verdict
 	cancel context.CancelCauseFunc
-	alarm  *time.Timer   // begins it after watchDelay
+	alarm  *time.Timer   // begins it
 	stop   chan struct{} // the Verdict is there
 	ended  chan error    // the attendant is gone, and what it has noticed
 	late   chan struct{} // closed for good when it answers itself
 }
+
+// unwatched is how long a message waits for its verdict before somebody looks whether
+// the MTA still does. To look costs a part of what a quick message costs.
+func (t *Times) unwatched() time.Duration { return min(t.Watch, t.Progress, t.Verdict) }
 
 // attendants are those that have nothing to do. Messages that wait for their verdict have
 // one each; a connection between messages has none.
@@ -47,12 +47,12 @@ func (as *attendants) take(s *session) *attendant {
 		a := as.idle[last]
 		as.idle[last], as.idle = nil, as.idle[:last]
 		a.s = s
-		a.alarm.Reset(watchDelay)
+		a.alarm.Reset(s.srv.times.unwatched())
 		return a
 	}
 	a := &attendant{s: s, stop: make(chan struct{}), ended: make(chan error), late: make(chan struct{})}
 	a.ctx, a.cancel = context.WithCancelCause(s.srv.ctx)
-	a.alarm = time.AfterFunc(watchDelay, a.attend)
+	a.alarm = time.AfterFunc(s.srv.times.unwatched(), a.attend)
 	return a
 }
 
@@ -87,9 +87,9 @@ func (a *attendant) end() error {
 // attend is the goroutine of the attendant.
 func (a *attendant) attend() {
 	times := &a.s.srv.times
-	progress := time.NewTimer(times.Progress - watchDelay)
+	progress := time.NewTimer(times.Progress - times.unwatched())
 	defer progress.Stop()
-	late := time.NewTimer(times.Verdict - watchDelay)
+	late := time.NewTimer(times.Verdict - times.unwatched())
 	defer late.Stop()
 	hungUp, stopWatch := a.s.g.watch()
 	defer a.s.recovered("attendance", func() {

@@ -148,7 +148,7 @@ func (c explosive) Write(p []byte) (int, error) {
 // connection goes on.
 func TestAttendantPanics(t *testing.T) {
 	times := DefaultTimes()
-	times.Progress = watchDelay + 10*time.Millisecond
+	times.Progress, times.Watch = 30*time.Millisecond, 20*time.Millisecond
 	h := &testHandler{}
 	h.verdict = func(ctx context.Context) Verdict {
 		if h.count() == 1 {

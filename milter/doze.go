@@ -15,6 +15,10 @@ import (
 // dozeAfter is how long a connection is idle between two messages before that.
 const dozeAfter = time.Second
 
+// shortNap is how many times dozeAfter a nap has to last to be worth it, for to wake costs
+// half as much as a message. Who was woken before is idle for as long before the next one.
+const shortNap = 8
+
 // errDoze ends the library's work on a connection that goes on.
 var errDoze = errors.New("idle")
 
@@ -23,8 +27,10 @@ type doze struct {
 	in      *dormitory
 	session *session
 	offer   offer
-	again   bool // the MTA has its answer
-	never   bool // it was tried in vain
+	after   time.Duration // how long the connection is idle before the next nap
+	began   time.Time     // when the last one did
+	again   bool          // the MTA has its answer
+	never   bool          // it was tried in vain
 }
 
 // begin starts the library. Serve takes the one connection, starts its goroutine,
@@ -33,15 +39,31 @@ func (d *doze) begin() {
 	_ = libraryServer(d.offer, d.session).Serve(&oneShot{conn: d.session.g})
 }
 
+// lieDown notes when a nap begins.
+func (d *doze) lieDown() {
+	d.began = time.Now()
+	if d.after > d.in.after {
+		d.session.srv.quiet.note() // it may have become quiet already, and stacks are left only now
+	}
+}
+
+// rise judges whether the nap was worth it.
+func (d *doze) rise() {
+	d.after = d.in.after
+	if time.Since(d.began) < shortNap*d.after {
+		d.after *= shortNap
+	}
+}
+
 // awaitFrame waits for the next frame, or for the time to doze: errDoze.
 func (g *guard) awaitFrame() ([]byte, error) {
 	idle := g.times.Idle
 	if !g.idleEnd.IsZero() {
 		idle = max(time.Until(g.idleEnd), 1)
 	}
-	may := g.mayDoze() && g.doze.in.after < idle
+	may := g.mayDoze() && g.doze.after < idle
 	if may {
-		idle = g.doze.in.after
+		idle = g.doze.after
 	}
 	frame, err := g.next(idle)
 	switch {
@@ -67,6 +89,7 @@ func (g *guard) mayDoze() bool {
 func (g *guard) lieDown() {
 	g.dropBuffer()
 	g.releaseOut()
+	g.doze.lieDown()
 	until := g.idleEnd
 	if last := g.lastMoment(); last.Before(until) {
 		until = last
@@ -83,6 +106,7 @@ func (g *guard) wake() {
 	g.bed = 0
 	g.mu.Unlock()
 	d := g.doze
+	d.rise()
 	d.again, d.session.resuming = true, true
 	g.dozing = false
 	g.sequence.handed = 0

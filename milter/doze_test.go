@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
@@ -124,6 +125,65 @@ func TestDozeEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestShortNaps: who was woken soon is awake for longer before the next nap, and who has
+// slept long is not.
+func TestShortNaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const after = time.Second
+		d := &doze{in: &dormitory{after: after}, session: &session{srv: &Server{}}, after: after}
+		for i, c := range []struct{ nap, want time.Duration }{
+			{0, shortNap * after}, {shortNap*after - 1, shortNap * after}, {shortNap * after, after},
+			{after, shortNap * after}, {shortNap * shortNap * after, after},
+		} {
+			d.lieDown()
+			time.Sleep(c.nap) // fake time
+			if d.rise(); d.after != c.want {
+				t.Errorf("nap %d, of %v: the next one comes after %v, want %v", i, c.nap, d.after, c.want)
+			}
+		}
+	})
+}
+
+// TestBusyConnectionNapsSeldom: a connection with a message now and then does not lie
+// down between all of them.
+func TestBusyConnectionNapsSeldom(t *testing.T) {
+	const after = 100 * time.Millisecond
+	b := startServerOn(t, "unix", &testHandler{}, DefaultTimes(), func(srv *Server) { srv.dormitory.after = after })
+	m := b.mta(t, miltertest.Postfix37)
+	m.Greet()
+	until(t, "asleep", func() bool { return b.dormitory.asleep() == 1 })
+	const messages = 6
+	for range messages {
+		a, err := m.SendMessage(plainMessage)
+		mustAnswer(t, a, err, "accept")
+		<-time.After(after * 3 / 2)
+	}
+	if naps := b.lastBed(); naps >= messages {
+		t.Errorf("%d naps behind %d messages", naps, messages)
+	}
+}
+
+// TestQuietAfterLateNap: who lies down when it has become quiet already makes it become
+// quiet once more: what it held is given back then.
+func TestQuietAfterLateNap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		srv := &Server{}
+		srv.OnQuiet(func() { told++ })
+		d := &doze{in: &dormitory{after: time.Second}, session: &session{srv: srv}, after: time.Second}
+		for i, want := range []int{0, 1} {
+			d.lieDown()
+			time.Sleep(3 * quietAfter) // fake time
+			synctest.Wait()
+			if told != want {
+				t.Errorf("nap %d: it has become quiet %d times, want %d", i, told, want)
+			}
+			d.began = time.Now()
+			d.rise()
+		}
+	})
 }
 
 // TestDormitoryCloses: the end of the dormitory waits for nobody, whoever is told of a

@@ -136,7 +136,7 @@ func TestProgressAround(t *testing.T) {
 }
 
 // TestWatchedBytesAround: that an MTA has hung up while it waits is noticed at the first
-// look, after watchDelay; if it has sent more before than is taken in, when the next
+// look, after Watch; if it has sent more before than is taken in, when the next
 // progress packet cannot be written.
 func TestWatchedBytesAround(t *testing.T) {
 	for _, n := range []int{maxWatchedBytes - 1, maxWatchedBytes, maxWatchedBytes + 1} {
@@ -159,12 +159,12 @@ func TestWatchedBytesAround(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.Send('E', nil)
-			time.Sleep(watchDelay) // fake time
+			time.Sleep(DefaultTimes().Watch) // fake time
 			synctest.Wait()
 			go m.SendRaw(miltertest.Frame('B', make([]byte, n-5))) // a length of 4 bytes, a command
 			synctest.Wait()
 			conn.Close()
-			want := watchDelay
+			want := DefaultTimes().Watch
 			if n >= maxWatchedBytes {
 				want = DefaultTimes().Progress
 			}

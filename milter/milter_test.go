@@ -104,7 +104,7 @@ type bench struct {
 
 func quickTimes() Times {
 	times := DefaultTimes()
-	times.Negotiate, times.Frame = 5*time.Second, 5*time.Second
+	times.Negotiate, times.Frame, times.Watch = 5*time.Second, 5*time.Second, 20*time.Millisecond
 	return times
 }
 

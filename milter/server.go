@@ -20,6 +20,7 @@ type Times struct {
 	Idle      time.Duration // between two frames: a slow SMTP client is silent as long (libmilter smfi_settimeout)
 	Frame     time.Duration // from the first byte of a frame to its last
 	Write     time.Duration // for one write
+	Watch     time.Duration // for a Verdict that nobody looks after: then progress, and whether the MTA is still there
 	Progress  time.Duration // between two progress packets; below the MTA's reply timer, 10 s in sendmail
 	Verdict   time.Duration // for a Verdict: a handler that keeps its own deadlines is never cut off by this one
 	Content   time.Duration // from the first header field of a message to its end: MTAs have all of it by then
@@ -33,6 +34,7 @@ func DefaultTimes() Times {
 		Idle:      7210 * time.Second,
 		Frame:     time.Minute,
 		Write:     30 * time.Second,
+		Watch:     time.Second,
 		Progress:  4 * time.Second,
 		Verdict:   9*time.Minute + 30*time.Second,
 		Content:   30 * time.Minute,
@@ -197,7 +199,7 @@ func (srv *Server) serveConn(conn net.Conn) {
 	s := newSession(srv, g)
 	s.refusing = standing == refusing
 	g.admitted = frame
-	g.doze = &doze{in: &srv.dormitory, session: s, offer: o}
+	g.doze = &doze{in: &srv.dormitory, session: s, offer: o, after: srv.dormitory.after}
 	g.doze.begin()
 }
 

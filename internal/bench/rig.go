@@ -45,7 +45,7 @@ type pace struct {
 }
 
 var (
-	fullPace  = pace{7, 2 * time.Second, 5, time.Second, time.Second, 5 * time.Second, 3, 500, 2 * time.Second}
+	fullPace  = pace{7, 2 * time.Second, 5, time.Second, time.Second, 5 * time.Second, 3, 200, 2 * time.Second}
 	quickPace = pace{3, 400 * time.Millisecond, 2, 300 * time.Millisecond, 200 * time.Millisecond, 5 * time.Second, 1, 200, 500 * time.Millisecond}
 )
 
