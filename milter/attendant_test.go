@@ -63,6 +63,38 @@ func TestLateAmidNextMessage(t *testing.T) {
 	}
 }
 
+// TestLateThenAbort: a late Verdict that returns while the next message is on its way ends
+// when that message is aborted, and not with the connection's patience.
+func TestLateThenAbort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := stuck(release)
+		srv := NewServer(h, newTestLog(&logBuffer{}), DefaultTimes())
+		ours, theirs := net.Pipe()
+		go srv.serveConn(theirs)
+		m, err := miltertest.New(ours, miltertest.Postfix37)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Timeout = time.Hour
+		m.Greet()
+		a, err := m.SendMessage(plainMessage)
+		mustAnswer(t, a, err, tempfailed)
+		m.SendUpTo(plainMessage, "eom")
+		synctest.Wait()
+		close(release)
+		synctest.Wait()
+		m.Abort()
+		began := time.Now()
+		<-h.transaction(t, 0).ended
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the late transaction was ended %v after the ABORT", took)
+		}
+		ours.Close()
+		srv.Close()
+	})
+}
+
 // yielding has its goroutine lose the processor before a write.
 type yielding struct{ net.Conn }
 

@@ -196,6 +196,9 @@ func (g *guard) next(idle time.Duration) ([]byte, error) {
 		if g.inErr != nil {
 			return nil, g.endOfInput()
 		}
+		if g.isDrained() {
+			return nil, errDraining
+		}
 		switch partial := g.end > g.start; {
 		case !partial:
 			g.setReadDeadline(idle)
@@ -348,6 +351,14 @@ func (g *guard) cut() {
 	if !waiting {
 		_ = g.shut()
 	}
+}
+
+// isDrained reports whether the server is draining and there is no message to wait for:
+// the last one may have been aborted.
+func (g *guard) isDrained() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.draining && !g.inMessage
 }
 
 func (g *guard) isInMessage() bool {

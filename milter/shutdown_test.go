@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
@@ -266,5 +267,41 @@ func (tx *panicTransaction) Verdict(context.Context) Verdict {
 func maybePanic(stage, here string) {
 	if stage == here {
 		panic("made by the test")
+	}
+}
+
+// TestAbortWhileDraining: a message that is aborted leaves nothing to wait for when the
+// server ends, just as one that is answered.
+func TestAbortWhileDraining(t *testing.T) {
+	for name, instead := range map[string]func(m *miltertest.MTA){
+		"abort":   func(m *miltertest.MTA) { m.Abort() },
+		"mail":    func(m *miltertest.MTA) { m.Send('M', []byte("<two@example.net>\x00")) },
+		"quit_nc": func(m *miltertest.MTA) { m.Send('K', nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := NewServer(&testHandler{}, newTestLog(&logBuffer{}), DefaultTimes())
+				ours, theirs := net.Pipe()
+				defer ours.Close()
+				go srv.serveConn(theirs)
+				m, err := miltertest.New(ours, miltertest.Postfix37)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.Greet()
+				m.SendUpTo(plainMessage, "eom")
+				synctest.Wait()
+				ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+				defer cancel()
+				began := time.Now()
+				down := make(chan error, 1)
+				go func() { down <- srv.Shutdown(ctx) }()
+				synctest.Wait()
+				instead(m)
+				if err := <-down; err != nil || time.Since(began) > time.Second {
+					t.Errorf("shutdown after %v: %v", time.Since(began), err)
+				}
+			})
+		})
 	}
 }
