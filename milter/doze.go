@@ -89,6 +89,7 @@ func (g *guard) mayDoze() bool {
 func (g *guard) lieDown() {
 	g.dropBuffer()
 	g.releaseOut()
+	g.macros.shrink()
 	g.doze.lieDown()
 	until := g.idleEnd
 	if last := g.lastMoment(); last.Before(until) {

@@ -26,8 +26,8 @@ const (
 	burstBytes = 16 << 10
 
 	// ordinaryBuffer is enough for every frame of the data size that we negotiate (64
-	// KiB), with its length and command.
-	ordinaryBuffer = frameHeaderBytes + 1 + 64<<10
+	// KiB), and for the macros that Postfix sends before each: one read takes both.
+	ordinaryBuffer = 72 << 10
 
 	// maxBufferBytes is the last size: one frame and its length.
 	maxBufferBytes = frameHeaderBytes + MaxFrameBytes

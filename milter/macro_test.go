@@ -161,3 +161,35 @@ func TestForgottenMacrosAreGone(t *testing.T) {
 		t.Errorf("%d bytes are held, want %d", held, want)
 	}
 }
+
+// TestMacrosShrink: of a connection that dozes only the macros are kept that outlive a
+// message, in no more memory than they take.
+func TestMacrosShrink(t *testing.T) {
+	var m macros
+	for _, told := range []string{"Cj\x00mx.example.org\x00", "H{tls_version}\x00TLSv1.3\x00", "Mi\x00Q1\x00{auth_authen}\x00ann\x00", "R{rcpt_addr}\x00bob\x00", "Ei\x00Q1\x00"} {
+		m.take([]byte(told))
+		m.command(told[0])
+	}
+	m.shrink()
+	if len(m.told) != 2 || cap(m.told) > 4 {
+		t.Errorf("it holds %v, in room for %d", m.told, cap(m.told))
+	}
+	if host, _ := m.get("j"); host != "mx.example.org" {
+		t.Errorf("j is %q", host)
+	}
+}
+
+// TestMacroToldAgain: a value that is told again takes no more memory.
+func TestMacroToldAgain(t *testing.T) {
+	var m macros
+	m.take([]byte("Mi\x00Q1\x00"))
+	m.command('M')
+	header := []byte("Li\x00Q1\x00")
+	m.take(header)
+	if n := testing.AllocsPerRun(100, func() { m.take(header) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if id, _ := m.get("i"); id != "Q1" {
+		t.Errorf("i is %q", id)
+	}
+}

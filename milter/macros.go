@@ -106,6 +106,12 @@ func (m *macros) settle() {
 	}
 }
 
+// shrink holds no more memory than what still holds needs.
+func (m *macros) shrink() {
+	m.settle()
+	m.told = append([]toldMacro(nil), m.told...)
+}
+
 // command ends what a command that comes now ends. Macros for itself are told by now.
 func (m *macros) command(command byte) {
 	end := m.end
@@ -159,9 +165,20 @@ func appendMacros(told []toldMacro, at stage, rest []byte, room int) []toldMacro
 			continue
 		}
 		room -= len(value)
-		told = append(told, toldMacro{at, number, string(value)})
+		told = append(told, toldMacro{at, number, valueOf(told, number, value)})
 	}
 	return told
+}
+
+// valueOf returns the value of a macro as a string: one that was told already, if there is
+// one, for Postfix tells the queue id again before each header field.
+func valueOf(told []toldMacro, number uint8, value []byte) string {
+	for i := len(told) - 1; i >= 0; i-- {
+		if told[i].name == number && told[i].value == string(value) {
+			return told[i].value
+		}
+	}
+	return string(value)
 }
 
 // maxMacro returns how many bytes the value of a macro may have.
