@@ -159,11 +159,11 @@ func (c *crowd) close(evicted []*guard) bool {
 		c.leave(g)
 	}
 	// To close one waits until its reader has noticed: not with all others waiting.
-	go func() {
+	go survive(c.log, "making room", func() {
 		for _, g := range evicted {
 			_ = g.shut()
 		}
-	}()
+	})
 	if n, tell := c.logRoom.Next(); tell {
 		c.log.Warn("connections that owed us the rest of what they had begun were closed to make room for others", "closed", len(evicted), "cases", n)
 	}

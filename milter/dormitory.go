@@ -1,12 +1,16 @@
 package milter
 
 import (
+	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
 
-// dormitory is where connections doze. The zero value is ready.
+// dormitory is where connections doze. It needs a log and a time to be ready.
 type dormitory struct {
+	log   *slog.Logger
 	after time.Duration // see dozeAfter
 
 	mu     sync.Mutex
@@ -73,8 +77,25 @@ func (d *dormitory) open() bool {
 		return false
 	}
 	d.set, d.beds = set, make(map[uint64]bed)
-	go set.run(d.rouse)
+	go d.run(set)
 	return true
+}
+
+// run rouses whom the set tells of. If that ends before the dormitory is closed nobody
+// lies down any more, and who does is roused.
+func (d *dormitory) run(set *readySet) {
+	survive(d.log, "idle connections", func() { set.run(d.rouse) })
+	d.mu.Lock()
+	closed, numbers := d.closed, slices.Collect(maps.Keys(d.beds))
+	d.closed = true
+	d.mu.Unlock()
+	if closed {
+		return
+	}
+	d.log.Error("connections that are idle keep their memory from now on: what waited for them has ended")
+	for _, number := range numbers {
+		d.rouse(number)
+	}
 }
 
 // leave empties a bed and returns who lay in it; nil for nobody.

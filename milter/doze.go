@@ -103,6 +103,13 @@ func (g *guard) lieDown() {
 
 // wake begins the library anew: there is something to read, an end or an error included.
 func (g *guard) wake() {
+	defer func() {
+		if p := recover(); p != nil {
+			g.panicked(p)
+			g.dozing = false
+			_ = g.Close()
+		}
+	}()
 	g.mu.Lock()
 	g.bed = 0
 	g.mu.Unlock()

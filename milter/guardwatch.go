@@ -22,6 +22,12 @@ func (g *guard) watch() (gone <-chan struct{}, stop func()) {
 	g.setReadDeadline(0)
 	go func() {
 		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				g.panicked(p)
+				g.inErr = errPanic // the verdict is still sent, and nothing read any more
+			}
+		}()
 		for g.inErr == nil && g.end-g.start < maxWatchedBytes {
 			g.receive(false)
 		}

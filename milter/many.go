@@ -43,5 +43,6 @@ func (c *crowd) tellMany() {
 // OnMany has a function called when there are more than so many connections, and again
 // when there are clearly fewer. It must be set before Serve.
 func (srv *Server) OnMany(connections int, tell func(many bool)) {
-	srv.many.from, srv.many.tell = connections, tell
+	srv.many.from = connections
+	srv.many.tell = func(are bool) { survive(srv.log, "many connections", func() { tell(are) }) }
 }

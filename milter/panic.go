@@ -25,3 +25,14 @@ func logPanic(log *slog.Logger, stage string, reason any) {
 		}
 	}
 }
+
+// survive does the work of a goroutine that belongs to no connection: a panic in it is
+// logged, and ends nothing but this work.
+func survive(log *slog.Logger, stage string, work func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			logPanic(log, stage, p)
+		}
+	}()
+	work()
+}

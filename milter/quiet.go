@@ -47,4 +47,6 @@ func (q *quiet) wait(most, seen uint64) {
 
 // OnQuiet has a function called when it has become quiet, in a goroutine of its own. It
 // must be set before Serve.
-func (srv *Server) OnQuiet(tell func()) { srv.quiet.tell = tell }
+func (srv *Server) OnQuiet(tell func()) {
+	srv.quiet.tell = func() { survive(srv.log, "quiet", tell) }
+}

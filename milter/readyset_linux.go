@@ -3,6 +3,7 @@ package milter
 import (
 	"os"
 	"syscall"
+	"time"
 )
 
 // readySet tells which of many sockets have something to read, an end or an error
@@ -30,28 +31,39 @@ func newReadySet() (*readySet, error) {
 		s.file.Close()
 		return nil, err
 	}
+	// What the poller does not take has no deadlines, and nobody would be told of anything.
+	// Package os does not tell why: the system has neither memory nor watches left.
+	if s.file.SetReadDeadline(time.Time{}) != nil {
+		s.file.Close()
+		return nil, os.NewSyscallError("epoll_ctl", syscall.ENOMEM)
+	}
 	return s, nil
 }
 
 // add has a socket told once, by that number. It reports whether it could.
 func (s *readySet) add(socket syscall.RawConn, number uint64) bool {
-	return s.control(socket, syscall.EPOLL_CTL_ADD, &syscall.EpollEvent{
+	event := &syscall.EpollEvent{
 		Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | syscall.EPOLLONESHOT,
 		Fd:     int32(number), Pad: int32(number >> 32),
-	})
+	}
+	err := s.control(socket, syscall.EPOLL_CTL_ADD, event)
+	if err == syscall.EEXIST { // it was roused in the moment in which it was added
+		err = s.control(socket, syscall.EPOLL_CTL_MOD, event)
+	}
+	return err == nil
 }
 
 // remove takes a socket out. One that is closed is out already.
-func (s *readySet) remove(socket syscall.RawConn) { s.control(socket, syscall.EPOLL_CTL_DEL, nil) }
+func (s *readySet) remove(socket syscall.RawConn) { _ = s.control(socket, syscall.EPOLL_CTL_DEL, nil) }
 
-func (s *readySet) control(socket syscall.RawConn, op int, event *syscall.EpollEvent) bool {
-	done := false
+func (s *readySet) control(socket syscall.RawConn, op int, event *syscall.EpollEvent) error {
+	err := error(os.ErrClosed)
 	_ = s.conn.Control(func(set uintptr) {
 		_ = socket.Control(func(fd uintptr) {
-			done = syscall.EpollCtl(int(set), op, int(fd), event) == nil
+			err = syscall.EpollCtl(int(set), op, int(fd), event)
 		})
 	})
-	return done
+	return err
 }
 
 // run tells of the sockets until the set is closed.

@@ -80,7 +80,7 @@ func NewServer(handler Handler, log *slog.Logger, times Times) *Server {
 		ctx: ctx, cancel: cancel,
 		crowd: newCrowd(log),
 	}
-	srv.dormitory.after = dozeAfter
+	srv.dormitory.log, srv.dormitory.after = log, dozeAfter
 	context.AfterFunc(ctx, srv.dormitory.close)
 	return srv
 }
