@@ -172,6 +172,80 @@ func TestHalfFramesMakeRoom(t *testing.T) {
 	}
 }
 
+// TestHalfFramesAtOnce: a burst of connections that stop within a frame never holds more
+// than twice the bound and what a read takes, and is relieved although nothing comes after
+// it. Who has all of a frame to send gets it through meanwhile.
+func TestHalfFramesAtOnce(t *testing.T) {
+	inHall(t, Limits{}, func(h *hall) {
+		const stalled = 1500
+		half := ordinaryFrame[:len(ordinaryFrame)-1]
+		var conns []net.Conn
+		for range stalled {
+			m := h.mta("", miltertest.Sendmail817)
+			conns = append(conns, m.Conn)
+			go m.SendRaw(half)
+		}
+		synctest.Wait()
+		if most, got := int64(2*maxBufferedBytes+stalled*(burstBytes-readAheadBytes)+ordinaryCount), h.buffered.Load(); got > most || got < 2*maxBufferedBytes {
+			t.Errorf("%d bytes are buffered, want at most %d, and a burst", got, most)
+		}
+		m := h.mta("", miltertest.Sendmail817)
+		m.SendUpTo(plainMessage, "body")
+		began := time.Now()
+		if err := m.SendRaw(ordinaryFrame); err != nil || time.Since(began) > owedGrace {
+			t.Errorf("an ordinary frame took %v: %v", time.Since(began), err)
+		}
+		a, err := m.EOM()
+		mustAnswer(t, a, err, "accept")
+		time.Sleep(2 * owedGrace) // fake time
+		synctest.Wait()
+		if got := h.buffered.Load(); got > maxBufferedBytes {
+			t.Errorf("%d bytes are still buffered", got)
+		}
+		if h.relieving.Load() {
+			t.Error("it goes on looking")
+		}
+		closed := 0
+		for _, c := range conns {
+			if isClosed(c) {
+				closed++
+			}
+		}
+		if least, most := stalled-maxBufferedBytes/(burstBytes-readAheadBytes), stalled-maxBufferedBytes/ordinaryCount+1; closed < least || closed > most {
+			t.Errorf("%d of %d were closed, want %d to %d", closed, stalled, least, most)
+		}
+	})
+}
+
+// TestRoomForFrames holds the bound from which on ordinary frames wait at one below, at, and
+// above, and that one which waits in vain ends.
+func TestRoomForFrames(t *testing.T) {
+	for more, waits := range map[int]bool{-1: false, 0: false, 1: true} {
+		inHall(t, Limits{}, func(h *hall) {
+			m := h.mta("", miltertest.Sendmail817)
+			m.SendUpTo(plainMessage, "body")
+			synctest.Wait()
+			m.SendRaw(ordinaryFrame[:burstBytes-1])
+			synctest.Wait()
+			taken := 2*maxBufferedBytes + more - int(h.buffered.Load())
+			h.buffered.Add(int64(taken))
+			done := make(chan error, 1)
+			go func() { done <- m.SendRaw(ordinaryFrame[burstBytes-1:]) }()
+			synctest.Wait()
+			if waiting := len(done) == 0; waiting != waits {
+				t.Errorf("%+d bytes: it waits: %t", more, waiting)
+			}
+			if waits {
+				time.Sleep(DefaultTimes().Frame + time.Second) // fake time
+				if err := <-done; err == nil {
+					t.Error("passed without room")
+				}
+			}
+			h.buffered.Add(-int64(taken))
+		})
+	}
+}
+
 // TestBufferIsGivenBack: a message that waits for its verdict holds no large buffer,
 // nor does one in its content when room is short.
 func TestBufferIsGivenBack(t *testing.T) {

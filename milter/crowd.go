@@ -1,9 +1,11 @@
 package milter
 
 import (
+	"cmp"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,13 +30,14 @@ type crowd struct {
 	perAddress map[netip.Prefix]int
 
 	// The last searches for room that found none: within the limit of an address, in all
-	// (the zero Prefix), and in ordinary and in larger buffers.
-	searched                         map[netip.Prefix]time.Time
-	searchedBuffered, searchedLarger time.Time
+	// (the zero Prefix), and in larger buffers.
+	searched       map[netip.Prefix]time.Time
+	searchedLarger time.Time
 
 	many many
 
 	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes, up to ordinaryBuffer
+	relieving atomic.Bool  // relieve will look at them
 	large     atomic.Int64 // bytes by which they exceed that
 	envelopes atomic.Int64 // bytes in paths of messages
 
@@ -219,12 +222,68 @@ func (c *crowd) isDraining() bool {
 }
 
 // ordinary counts bytes of a read buffer up to ordinaryBuffer, fewer if n is negative.
-// There always is room for them, at the cost of who owes us the rest of a frame.
 func (c *crowd) ordinary(n int) {
 	if c.buffered.Add(int64(n)) > maxBufferedBytes && n > 0 {
-		c.wantRoom(&c.searchedBuffered, 0)
+		c.wantRoom()
 	}
 }
+
+// wantRoom sees to it that relieve is at work.
+func (c *crowd) wantRoom() {
+	if c.relieving.CompareAndSwap(false, true) {
+		go survive(c.log, "making room", c.relieve)
+	}
+}
+
+// relieve closes connections that owe us the rest of a frame, again and again as long as
+// buffers of ordinary size are beyond their bound: also when nothing more comes that
+// could ask for room.
+func (c *crowd) relieve() {
+	excess := c.buffered.Load() - maxBufferedBytes
+	if excess <= 0 {
+		c.relieving.Store(false)
+		if c.buffered.Load() > maxBufferedBytes { // since then
+			c.wantRoom()
+		}
+		return
+	}
+	grace := owedGrace
+	if excess > maxBufferedBytes {
+		grace = shortGrace
+	}
+	c.mu.Lock()
+	c.close(c.debtors(grace, excess))
+	c.mu.Unlock()
+	time.AfterFunc(searchPause, func() { survive(c.log, "making room", c.relieve) })
+}
+
+// debtors returns the connections that have owed us the rest of a frame for longest, for so
+// long at least, until their buffers have as many bytes; c.mu is held.
+func (c *crowd) debtors(grace time.Duration, bytes int64) []*guard {
+	type debtor struct {
+		g    *guard
+		owed time.Duration
+	}
+	var all []debtor
+	for g := range c.conns {
+		if owed, _ := g.owes(); g.standing != outside && owed >= grace && g.buffered.Load() > 0 {
+			all = append(all, debtor{g, owed})
+		}
+	}
+	slices.SortFunc(all, func(a, b debtor) int { return cmp.Compare(b.owed, a.owed) })
+	var chosen []*guard
+	for _, d := range all {
+		if bytes <= 0 {
+			break
+		}
+		chosen = append(chosen, d.g)
+		bytes -= d.g.buffered.Load()
+	}
+	return chosen
+}
+
+// isFull reports whether buffers of ordinary size have to wait.
+func (c *crowd) isFull() bool { return c.buffered.Load() > 2*maxBufferedBytes }
 
 // reserve takes room for bytes of a larger read buffer if there is any.
 func (c *crowd) reserve(n int) bool {
@@ -238,23 +297,23 @@ func (c *crowd) reserve(n int) bool {
 // isShort reports whether read buffers had better be given back when they are empty.
 func (c *crowd) isShort() bool { return c.buffered.Load() > maxBufferedBytes/2 }
 
-// wantRoom closes the connection that has owed us for longest the rest of what it holds
-// more than some bytes of read buffer for, if it has for too long.
-func (c *crowd) wantRoom(searched *time.Time, more int64) {
+// wantLargerRoom closes the connection that has owed us for longest the rest of what it
+// holds a larger read buffer for, if it has for too long.
+func (c *crowd) wantLargerRoom() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(*searched) < searchPause {
+	if time.Since(c.searchedLarger) < searchPause {
 		return
 	}
 	var worst *guard
 	longest := owedGrace
 	for g := range c.conns {
-		if owed, _ := g.owes(); g.standing != outside && g.buffered.Load() > more && owed >= longest {
+		if owed, _ := g.owes(); g.standing != outside && g.buffered.Load() > ordinaryBuffer-readAheadBytes && owed >= longest {
 			worst, longest = g, owed
 		}
 	}
 	if worst == nil {
-		*searched = time.Now()
+		c.searchedLarger = time.Now()
 		return
 	}
 	c.close([]*guard{worst})

@@ -18,7 +18,7 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 	poll := time.NewTicker(bufferPoll)
 	defer poll.Stop()
 	for {
-		g.crowd.wantRoom(&g.crowd.searchedLarger, ordinaryBuffer-readAheadBytes)
+		g.crowd.wantLargerRoom()
 		<-poll.C
 		if g.crowd.reserve(bytes) {
 			// What came meanwhile is not late.
@@ -29,6 +29,30 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 			return errNoRoom
 		}
 	}
+}
+
+// awaitRelief waits until there is room for buffers of ordinary size again. Meanwhile it is
+// we who do not read, and the MTA owes us nothing.
+func (g *guard) awaitRelief(wait bool) error {
+	if !g.crowd.isFull() {
+		return nil
+	}
+	if !wait {
+		return errNoRoom
+	}
+	g.settled()
+	late := time.Now().Add(g.times.Frame)
+	poll := time.NewTicker(bufferPoll)
+	defer poll.Stop()
+	for g.crowd.isFull() {
+		<-poll.C
+		if g.isShut() || !time.Now().Before(late) {
+			return errNoRoom
+		}
+	}
+	g.setReadDeadline(g.times.Frame) // what came meanwhile is not late
+	g.owing()
+	return nil
 }
 
 // owing notes that the MTA owes us bytes from now on, if it did not yet.

@@ -21,8 +21,9 @@ const (
 	refusingIdle = time.Minute
 
 	// maxBufferedBytes is how much the read buffers of all connections may grow beyond
-	// readAheadBytes, up to ordinaryBuffer each. Beyond it nobody waits, but the
-	// connections that have owed us the rest of a frame for longest are closed.
+	// readAheadBytes, up to ordinaryBuffer each. Beyond it the connections that have owed us
+	// the rest of a frame for longest are closed. Nobody waits for that unless it is more
+	// than twice as much.
 	maxBufferedBytes = 16 << 20
 
 	// maxLargeBytes bounds what they grow beyond that, for frames that are larger than
@@ -52,6 +53,10 @@ const (
 	// (its offer, the rest of a frame, the rest of a message's content) before its
 	// connection is the first to be closed when there is no room for others.
 	owedGrace = time.Second
+
+	// shortGrace is the same where the read buffers hold twice what they may: MTAs send
+	// the rest of a frame as fast as we read.
+	shortGrace = 100 * time.Millisecond
 
 	// contentGrace is the same for one in the content of a message, when it is about
 	// connections: its MTA may have a slow link or a slow disk.

@@ -2,9 +2,6 @@ package main
 
 import (
 	"log/slog"
-	"os"
-	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/amavis-milter/amavis-milter/internal/config"
@@ -12,61 +9,18 @@ import (
 )
 
 const (
-	// ownFiles is how many descriptors the program itself has need of: sockets, logs,
-	// probes of scanners.
-	ownFiles = 64
+	// ownFiles is how many descriptors there have to be beside those of sessions: sockets,
+	// logs, probes of scanners, and connections that are told of a limit.
+	ownFiles = 64 + 256
 
-	// filesPerSession is how many descriptors a session has need of on average: its
-	// connection, and for some of them the message's directory and file, and the
-	// connection to amavisd. With more sessions there would be none left for these.
-	filesPerSession = 2
+	// filesPerSession is how many descriptors a session has at the most: its connection,
+	// the message's directory, and the mail file or later the connection to amavisd.
+	filesPerSession = 3
 
 	// idleFactor is how many times --timeout a session may last without a message: a slow
 	// SMTP client may be silent as long after every command.
 	idleFactor = 2
-
-	// ownMemory and memoryPerSession, in bytes, are what the program has need of at the
-	// most, read buffers of large frames and the garbage of busy sessions included.
-	ownMemory        = 40 << 20
-	memoryPerSession = 24 << 10
-
-	// manySessions is from how many sessions on memory is scarce.
-	manySessions = 512
-
-	// scarceGarbage and usualGarbage are how much garbage may come before it is collected,
-	// in per cent of what is in use. With few sessions that is little: to collect it as
-	// often as with many costs up to a tenth of all CPU and saves a few megabytes, which
-	// come back when it is quiet.
-	scarceGarbage = 100
-	usualGarbage  = 400
 )
-
-// limitMemory has garbage collected oftener rather than the program larger than its
-// sessions explain, and less often when they are few, unless the administrator has set
-// GOMEMLIMIT and GOGC. It must come before the server serves.
-func limitMemory(server *milter.Server, limits milter.Limits) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(ownMemory + memoryPerSession*int64(limits.Sessions))
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(usualGarbage)
-		server.OnMany(manySessions, func(many bool) {
-			if many {
-				debug.SetGCPercent(scarceGarbage)
-			} else {
-				debug.SetGCPercent(usualGarbage)
-			}
-		})
-	}
-	server.OnQuiet(returnMemory)
-}
-
-// returnMemory gives back to the system what a burst of mail has taken: kept buffers and
-// deep stacks go with the first collection or the second.
-func returnMemory() {
-	runtime.GC()
-	debug.FreeOSMemory()
-}
 
 // milterTimes returns the bounds on waiting for the MTA.
 func milterTimes(cfg *config.Config) milter.Times {

@@ -4,7 +4,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"runtime/debug"
 	"testing"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 func TestSessionsFor(t *testing.T) {
 	for files, want := range map[uint64]int{
 		0: 1, ownFiles: 1, ownFiles + filesPerSession: 1, ownFiles + 2*filesPerSession - 1: 1, ownFiles + 2*filesPerSession: 2,
-		1024: 480, 1 << 20: (1<<20 - ownFiles) / filesPerSession, math.MaxUint64: (1<<30 - ownFiles) / filesPerSession,
+		1024: 234, 1 << 20: (1<<20 - ownFiles) / filesPerSession, math.MaxUint64: (1<<30 - ownFiles) / filesPerSession,
 	} {
 		if got := sessionsFor(files); got != want {
 			t.Errorf("%d files: %d sessions, want %d", files, got, want)
@@ -32,39 +31,6 @@ func TestMilterLimits(t *testing.T) {
 	}
 	if got := milterLimits(&config.Config{}, log); got.Sessions <= 0 || got.SessionsPerAddress != 0 {
 		t.Errorf("without limits: got %+v", got)
-	}
-}
-
-// TestMemoryLimit: the memory from which on garbage is collected oftener grows with the
-// sessions; GOMEMLIMIT is the administrator's.
-func TestMemoryLimit(t *testing.T) {
-	before := debug.SetMemoryLimit(-1)
-	defer debug.SetMemoryLimit(before)
-	defer debug.SetGCPercent(debug.SetGCPercent(100))
-	t.Setenv("GOMEMLIMIT", "")
-	t.Setenv("GOGC", "")
-	server := func() *milter.Server {
-		return milter.NewServer(nil, slog.New(slog.DiscardHandler), milter.DefaultTimes())
-	}
-	for sessions, want := range map[int]int64{1: 40<<20 + 24<<10, 5000: 40<<20 + 5000*24<<10} {
-		limitMemory(server(), milter.Limits{Sessions: sessions})
-		if got := debug.SetMemoryLimit(-1); got != want {
-			t.Errorf("%d sessions: %d bytes, want %d", sessions, got, want)
-		}
-	}
-	if got := debug.SetGCPercent(100); got != usualGarbage {
-		t.Errorf("garbage is collected at %d %%", got)
-	}
-	t.Setenv("GOMEMLIMIT", "1GiB")
-	t.Setenv("GOGC", "77")
-	debug.SetMemoryLimit(12345 << 20)
-	debug.SetGCPercent(77)
-	limitMemory(server(), milter.Limits{Sessions: 1})
-	if got := debug.SetMemoryLimit(-1); got != 12345<<20 {
-		t.Errorf("with GOMEMLIMIT: %d bytes", got)
-	}
-	if got := debug.SetGCPercent(100); got != 77 {
-		t.Errorf("with GOGC: %d %%", got)
 	}
 }
 

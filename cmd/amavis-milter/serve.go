@@ -58,7 +58,7 @@ func serve(cfg *config.Config, parent *daemon.Parent, stderr io.Writer) (err err
 	server := milter.NewServer(mail, log, milterTimes(cfg))
 	limits := milterLimits(cfg, log)
 	server.Limit(limits)
-	limitMemory(server, limits)
+	tendMemory(server)
 	server.Prepare()
 	// Before the spool is closed: whatever still waits for a verdict must not get
 	// one because its mail file is gone.

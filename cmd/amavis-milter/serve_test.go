@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"reflect"
@@ -146,10 +148,7 @@ func TestFewFiles(t *testing.T) {
 	s := newSite(t, ampdptest.Continue())
 	const sessions, enough = 100, ownFiles + 100*filesPerSession
 	for limit, warns := range map[int]bool{enough - 1: true, enough: false, enough + 1: false} {
-		limited := s.command("-f", "--max-sessions", strconv.Itoa(sessions))
-		limited.Path = "/bin/sh"
-		limited.Args = append([]string{"sh", "-c", "ulimit -n " + strconv.Itoa(limit) + ` && exec "$@"`, "sh"}, limited.Args...)
-		p := s.run(limited)
+		p := s.run(withFiles(limit, s.command("-f", "--max-sessions", strconv.Itoa(sessions))))
 		said := fmt.Sprintf(" warn the limit on open files allows fewer sessions than --max-sessions: raise the hard limit (ulimit -Hn, LimitNOFILE) open_files=%d sessions=99 max_sessions=100", limit)
 		if got := strings.Contains(p.log.String(), said); got != warns {
 			t.Errorf("limit %d: log:\n%s", limit, p.log.String())
@@ -157,6 +156,47 @@ func TestFewFiles(t *testing.T) {
 		p.signal(syscall.SIGTERM)
 		p.exits(0)
 	}
+}
+
+// withFiles has a command run with a hard limit on open files.
+func withFiles(limit int, cmd *exec.Cmd) *exec.Cmd {
+	cmd.Path = "/bin/sh"
+	cmd.Args = append([]string{"sh", "-c", "ulimit -n " + strconv.Itoa(limit) + ` && exec "$@"`, "sh"}, cmd.Args...)
+	return cmd
+}
+
+// TestFilesSuffice: where descriptors are the limit, as many sessions as they allow have a
+// large message under way each, who comes after them is refused with an answer, and they
+// end as ever.
+func TestFilesSuffice(t *testing.T) {
+	s := newSite(t, ampdptest.Continue())
+	const sessions = 300
+	p := s.run(withFiles(ownFiles+sessions*filesPerSession, s.command("-f")))
+	large := message()
+	var inside []*miltertest.MTA
+	for i := range sessions {
+		m := s.mta()
+		large.QueueID = fmt.Sprintf("Q%d", i)
+		if err := errors.Join(m.SendUpTo(large, "body"), m.Send('B', make([]byte, 60<<10)), m.Send('B', make([]byte, 60<<10))); err != nil {
+			t.Fatal(err)
+		}
+		inside = append(inside, m)
+	}
+	await(t, "all mail files", func() bool { return s.stored() == sessions })
+	for range 2 {
+		if _, err := s.mta().SendMessage(message()); err == nil || !strings.Contains(err.Error(), "451 4.3.2") {
+			t.Errorf("beyond the limit: %v", err)
+		}
+	}
+	for _, m := range inside {
+		answer, err := m.EOM()
+		if err != nil || answer.Code != 'a' && answer.Code != 'c' {
+			t.Fatalf("%v, %v; log:\n%s", answer, err, p.log.String())
+		}
+	}
+	s.spoolIsEmpty()
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
 }
 
 // TestUnpackedPartsAreRemoved: what amavisd's helpers unpack may have any mode, and

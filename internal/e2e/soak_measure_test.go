@@ -12,8 +12,8 @@ import (
 // How a milter at rest is measured, and how much more of anything it may have then
 // than it had at the first measurement.
 const (
-	restPatience  = 30 * time.Second // until it is at rest after the last mail
-	restLast      = 25               // looks, one after the other, that see no change
+	restPatience  = 40 * time.Second // until it is at rest after the last mail
+	rest          = 8 * time.Second  // without a change: by then it has given memory back
 	mostMore      = 10               // of a hundred
 	fewDescriptor = 2                // descriptors that are never too many more
 )
@@ -35,17 +35,17 @@ func measure(t *testing.T, u *unit) use {
 	t.Helper()
 	milter, number := u.Current()
 	now := use{instance: number}
-	same := 0
+	last := time.Now()
 	err := lab.Poll(restPatience, "the milter to be at rest", func() error {
 		names, err1 := lab.SpoolOf(u.workDir)
 		n, err2 := milter.Descriptors()
 		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		if same++; len(names) > 0 || n != now.descriptors {
-			same, now.descriptors = 0, n
+		if len(names) > 0 || n != now.descriptors {
+			last, now.descriptors = time.Now(), n
 		}
-		if same < restLast {
+		if time.Since(last) < rest {
 			return fmt.Errorf("in its spool are %q, descriptors: %d", names, n)
 		}
 		return nil

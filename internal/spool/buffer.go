@@ -1,6 +1,9 @@
 package spool
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+)
 
 const (
 	// smallBuffer is the size in bytes of the buffer in which a message begins. It
@@ -11,6 +14,10 @@ const (
 	// largeBuffer is the size in bytes of the buffer that a longer message goes on
 	// in. It is all of a message that is ever held in memory.
 	largeBuffer = 64 << 10
+
+	// maxLargeInAll bounds the large buffers of all messages together, in bytes. Messages
+	// beyond it go on in their small ones: their file is begun sooner, and takes more writes.
+	maxLargeInAll = 32 << 20
 )
 
 var (
@@ -42,13 +49,17 @@ func (b *buffer) data() []byte { return b.space()[:b.n] }
 func (b *buffer) reset()       { b.n = 0 }
 
 // grow makes more room without giving up what is gathered, and reports whether it
-// could: a large buffer does not grow.
-func (b *buffer) grow() bool {
+// could: a large buffer does not grow, nor does a small one when all messages together
+// hold too much.
+func (b *buffer) grow(inAll *atomic.Int64) bool {
 	switch {
 	case b.large != nil:
 		return false
 	case b.small == nil:
 		b.small = smallBuffers.Get().(*[smallBuffer]byte)
+	case inAll.Add(largeBuffer) > maxLargeInAll:
+		inAll.Add(-largeBuffer)
+		return false
 	default:
 		b.large = largeBuffers.Get().(*[largeBuffer]byte)
 		copy(b.large[:], b.small[:b.n])
@@ -59,12 +70,13 @@ func (b *buffer) grow() bool {
 }
 
 // release gives the memory back, and with it what was gathered.
-func (b *buffer) release() {
+func (b *buffer) release(inAll *atomic.Int64) {
 	if b.small != nil {
 		smallBuffers.Put(b.small)
 	}
 	if b.large != nil {
 		largeBuffers.Put(b.large)
+		inAll.Add(-largeBuffer)
 	}
 	*b = buffer{}
 }

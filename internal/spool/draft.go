@@ -91,7 +91,7 @@ func (d *Draft) Seal() (*Message, error) {
 				d.fail(err)
 			}
 		}
-		d.entry.buf.release()
+		d.entry.buf.release(&d.entry.spool.limits.large)
 		d.sealed = d.err == nil
 	})
 	if err != nil {
@@ -169,7 +169,7 @@ func (d *Draft) writeString(s string) {
 
 // makeRoom makes sure that there is room in the buffer, or an error.
 func (d *Draft) makeRoom() {
-	if len(d.entry.buf.free()) == 0 && !d.entry.buf.grow() {
+	if len(d.entry.buf.free()) == 0 && !d.entry.buf.grow(&d.entry.spool.limits.large) {
 		d.flush()
 	}
 }

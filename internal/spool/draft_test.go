@@ -109,6 +109,31 @@ func TestDraftHoldsNoMoreThanItsBuffer(t *testing.T) {
 	}
 }
 
+// TestLargeBuffersInAll holds the bound on large buffers at one below, at, and above; beyond
+// it a message is stored all the same, and whoever ends makes room.
+func TestLargeBuffersInAll(t *testing.T) {
+	s := open(t, workDir(t))
+	text := bytes.Repeat([]byte("0123456789abcde\n"), 3*largeBuffer/16)
+	for _, c := range []struct {
+		others int64
+		large  bool
+	}{{maxLargeInAll - largeBuffer - 1, true}, {maxLargeInAll - largeBuffer, true}, {maxLargeInAll - largeBuffer + 1, false}} {
+		s.limits.large.Store(c.others)
+		d := create(t, s, "Q")
+		must(t, d.Body(text))
+		if got := d.entry.buf.large != nil; got != c.large {
+			t.Errorf("others have %d bytes: a large buffer: %t", c.others, got)
+		}
+		m := seal(t, d)
+		wantFile(t, m.File(), "\n"+string(text))
+		must(t, m.Remove())
+		if got := s.limits.large.Load(); got != c.others {
+			t.Errorf("%d bytes are left counted", got-c.others)
+		}
+	}
+	s.limits.large.Store(0)
+}
+
 func TestSmallMessageIsOneWrite(t *testing.T) {
 	s := open(t, workDir(t))
 	writes := 0

@@ -102,7 +102,7 @@ func (e *entry) removeLocked() error {
 		return nil
 	}
 	e.closeFile()
-	e.buf.release()
+	e.buf.release(&e.spool.limits.large)
 	err := e.unlink()
 	if e.dir >= 0 {
 		unix.Close(e.dir)

@@ -3,15 +3,17 @@ package spool
 import (
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/amavis-milter/amavis-milter/internal/minutely"
 	"golang.org/x/sys/unix"
 )
 
-// limits is what all messages together may take of the disk.
+// limits is what all messages together may take of the disk, and of memory.
 type limits struct {
 	bytes account
 	space freeSpace
+	large atomic.Int64 // bytes of large buffers
 	log   *slog.Logger
 
 	maxBytesLog, minFreeLog, blindLog minutely.Cases
