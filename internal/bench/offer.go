@@ -128,9 +128,6 @@ var (
 	}
 )
 
-// MTAs are those that there are.
-func MTAs() []MTA { return []MTA{Postfix, Sendmail} }
-
 // terms are what a milter and an MTA agreed on.
 type terms struct {
 	actions, protocol uint32

@@ -28,7 +28,6 @@ type Rig struct {
 	own          bool // memory is a file system that we mounted
 	pace         pace
 	atWork       []*Process
-	spent        map[string]Sample // CPU of the load and the scanner, µs/msg, by row
 }
 
 // pace is how often and for how long things are measured.
@@ -63,7 +62,7 @@ func NewRig(ctx context.Context, build string, programs [2]Program, quick bool, 
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Max < descriptors {
 		return nil, fmt.Errorf("%d open files are needed, %d are allowed (ulimit -Hn, error %v)", descriptors, limit.Max, err)
 	}
-	r := &Rig{Programs: programs, Quick: quick, Log: log, ctx: ctx, pace: fullPace, spent: map[string]Sample{}}
+	r := &Rig{Programs: programs, Quick: quick, Log: log, ctx: ctx, pace: fullPace}
 	if quick {
 		r.pace = quickPace
 	}
