@@ -84,16 +84,21 @@ func (c *conn) become(p phase) {
 	c.phase = p
 }
 
-// broken counts what went wrong with a connection and replaces it.
+// broken counts what went wrong with a connection and replaces it, unless each is to have
+// one message. Between messages it is wrong as well: no MTA has asked for an end.
 func (c *conn) broken(kind string) {
 	l := c.load
 	l.kinds[kind]++
-	if c.phase == sending {
-		l.counts.Wrong++
-	}
+	l.counts.Wrong++
 	c.close()
 	l.breaks++
-	if l.running && l.breaks < mostBreaks {
+	switch {
+	case !l.running:
+	case l.filling > 0:
+		l.fill()
+	case l.each:
+		l.turn()
+	case l.breaks < mostBreaks:
 		if err := c.open(); err != nil {
 			l.kinds["no new connection"]++
 		}
@@ -337,6 +342,7 @@ func (c *conn) done(wrong string) {
 		c.close()
 		if err := c.open(); err != nil {
 			l.kinds["no new connection"]++
+			l.counts.Wrong++
 		}
 	} else if l.left < 0 {
 		c.next()

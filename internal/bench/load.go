@@ -26,7 +26,7 @@ const (
 // Counts are what a load has done since it was made.
 type Counts struct {
 	Messages int // answered, rightly or not
-	Wrong    int // of them, or without an answer
+	Wrong    int // of them, or without an answer, or connections that broke between two
 	Waits    int // answers that the MTA waited for in them
 	At       time.Duration
 	CPU      time.Duration // of the milter; whoever asked for the counts fills it in
@@ -44,12 +44,13 @@ type Load struct {
 	scratch  []byte
 	right    []byte // an answer to the end of a message that was right, byte for byte
 	running  bool
-	left     int // messages to begin; negative without an end
-	atOnce   int // of them, how many may be under way
-	turnOf   int // the connection that is next
-	filling  int // connections to open, each for one message
-	active   int // connections with a message under way
-	greeting int // connections that have not been greeted
+	left     int  // messages to begin; negative without an end
+	atOnce   int  // of them, how many may be under way
+	turnOf   int  // the connection that is next
+	filling  int  // connections to open, each for one message
+	each     bool // one message on each connection
+	active   int  // connections with a message under way
+	greeting int  // connections that have not been greeted
 	nextID   uint64
 	counts   Counts
 	kinds    map[string]int // of errors
@@ -141,7 +142,7 @@ func (l *Load) Send(n, atOnce int) error {
 }
 
 // Fill opens n connections, at most atOnce at a time, and sends one message on each; it
-// returns when all are answered. The connections stay open.
+// returns when all are answered. The connections stay open; what breaks is not replaced.
 func (l *Load) Fill(n, atOnce int) error {
 	var quiet chan struct{}
 	l.loop.Do(func() {
@@ -153,6 +154,20 @@ func (l *Load) Fill(n, atOnce int) error {
 	})
 	err := l.wait(quiet)
 	l.loop.Do(func() { l.running, l.left, l.filling = false, -1, 0 })
+	return err
+}
+
+// SendEach sends one message on each connection that is open, at most atOnce at a time,
+// and returns when all are answered. What breaks is not replaced.
+func (l *Load) SendEach(atOnce int) error {
+	var quiet chan struct{}
+	l.loop.Do(func() {
+		l.running, l.each, l.left, l.atOnce, l.turnOf = true, true, len(l.conns), atOnce, 0
+		l.turn()
+		quiet = l.awaitQuiet()
+	})
+	err := l.wait(quiet)
+	l.loop.Do(func() { l.running, l.each, l.left = false, false, -1 })
 	return err
 }
 
@@ -173,11 +188,12 @@ func (l *Load) fill() {
 // turn begins messages on connections that have none, each in its turn.
 func (l *Load) turn() {
 	for range l.conns {
-		if l.left == 0 || l.active >= l.atOnce {
+		if l.left == 0 || l.active >= l.atOnce || l.each && l.turnOf >= len(l.conns) {
 			return
 		}
-		l.conns[l.turnOf%len(l.conns)].next()
-		l.turnOf++
+		c := l.conns[l.turnOf%len(l.conns)]
+		l.turnOf++ // first: when this one breaks it is the next one's turn
+		c.next()
 	}
 }
 

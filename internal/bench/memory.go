@@ -29,29 +29,31 @@ func (r *Rig) idleMemory(conns int, name string, g goal) (Row, error) {
 	row := Row{Name: name, Unit: "MB", goal: g}
 	for range r.pace.memoryRounds {
 		for i := range r.Programs {
-			err := r.fresh(&row, i, conns, smallMail, inTurn, func(p *Process) (float64, error) {
-				if err := r.pause(r.pace.settle); err != nil {
-					return 0, err
-				}
-				var sum float64
-				for range memoryReads {
-					now, _, err := p.Memory()
-					if err != nil {
-						return 0, err
-					}
-					sum += float64(now)
-					if err := r.pause(memoryPause); err != nil {
-						return 0, err
-					}
-				}
-				return sum / memoryReads / megabyte, nil
-			})
-			if err != nil {
+			if err := r.fresh(&row, i, conns, smallMail, inTurn, r.settledMemory); err != nil {
 				return row, err
 			}
 		}
 	}
 	return row, nil
+}
+
+// settledMemory is what a program holds a while after its last message, in megabytes.
+func (r *Rig) settledMemory(p *Process) (float64, error) {
+	if err := r.pause(r.pace.settle); err != nil {
+		return 0, err
+	}
+	var sum float64
+	for range memoryReads {
+		now, _, err := p.Memory()
+		if err != nil {
+			return 0, err
+		}
+		sum += float64(now)
+		if err := r.pause(memoryPause); err != nil {
+			return 0, err
+		}
+	}
+	return sum / memoryReads / megabyte, nil
 }
 
 // peakMemory measures the most that a fresh process of each program ever holds while large
@@ -81,27 +83,42 @@ func (r *Rig) fresh(row *Row, i, conns, size, atOnce int, value func(*Process) (
 	defer r.stop(p)
 	load := NewLoad(r.loop, Postfix, NewMail(size), p.At)
 	defer load.Close()
+	if err := r.hold(row, i, load, conns, atOnce, func() (float64, error) { return value(p) }); err != nil {
+		return fmt.Errorf("%s: %w", r.Programs[i].Name, err)
+	}
+	if err := load.Err(); err != nil {
+		fmt.Fprintf(r.Log, "  %s: %v\n", r.Programs[i].Name, err)
+	}
+	return nil
+}
+
+// hold sends a message on each of so many connections, measures, and sends another one on
+// each. Who has hung up meanwhile, or does not wake, holds nothing that is worth a row: a
+// message that is not answered then is wrong.
+func (r *Rig) hold(row *Row, i int, load *Load, conns, atOnce int, value func() (float64, error)) error {
+	var err error
 	if atOnce < conns {
 		err = load.Fill(conns, atOnce)
 	} else if err = load.Open(conns); err == nil { // all of them begin in the same moment
-		err = load.Send(conns, conns)
+		err = load.SendEach(conns)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.Programs[i].Name, err)
+		return err
 	}
-	v, err := value(p)
+	v, err := value()
 	if err != nil {
-		return fmt.Errorf("%s: %w", r.Programs[i].Name, err)
+		return err
+	}
+	if err := load.SendEach(atOnce); err != nil {
+		return err
 	}
 	counts, err := load.Counts(nil)
 	if err != nil {
 		return err
 	}
+	sent := 2 * conns
 	row.Values[i] = append(row.Values[i], v)
-	row.Sent[i] += conns
-	row.Wrong[i] += counts.Wrong
-	if err := load.Err(); err != nil {
-		fmt.Fprintf(r.Log, "  %s: %v\n", r.Programs[i].Name, err)
-	}
+	row.Sent[i] += sent
+	row.Wrong[i] += max(counts.Wrong, sent-counts.Messages)
 	return nil
 }

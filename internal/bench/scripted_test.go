@@ -24,6 +24,9 @@ type scripted struct {
 	// bytewise has it write a byte at a time.
 	bytewise bool
 
+	// last is the message behind whose answer it hangs up; 0: none.
+	last int
+
 	got chan []byte // each frame, if it is set
 }
 
@@ -50,7 +53,7 @@ func (s *scripted) listen(t *testing.T) Endpoint {
 
 func (s *scripted) serve(c net.Conn) {
 	defer c.Close()
-	for {
+	for messages := 0; messages == 0 || messages != s.last; {
 		var size [4]byte
 		if _, err := io.ReadFull(c, size[:]); err != nil {
 			return
@@ -61,6 +64,9 @@ func (s *scripted) serve(c net.Conn) {
 		}
 		if s.got != nil {
 			s.got <- frame
+		}
+		if frame[0] == 'E' {
+			messages++
 		}
 		var answer []byte
 		switch frame[0] {
