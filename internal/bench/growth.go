@@ -202,7 +202,7 @@ func (r *Rig) growthSide(p Program, l growthLoad) (s side, err error) {
 	if s.process, err = r.start(p, "unix", false); err != nil {
 		return s, err
 	}
-	s.load = NewLoad(r.loop, Postfix, l.mail, s.process.At)
+	s.load = r.load(Postfix, l.mail, s.process.At)
 	s.load.edits = l.edits
 	if err := s.load.Open(l.conns); err != nil {
 		return s, err
@@ -232,8 +232,9 @@ func (r *Rig) growthSlice(s side, l growthLoad, slice time.Duration, p *growthPo
 	}
 	p.time = append(p.time, (after.At-before.At).Seconds()/float64(passes))
 	p.cpu = append(p.cpu, (after.CPU-before.CPU).Seconds()/float64(passes))
-	p.sent += passes * l.conns
-	p.wrong += after.Wrong - before.Wrong
+	sent, wrong := s.load.Check()
+	p.sent += sent
+	p.wrong += wrong
 	return nil
 }
 

@@ -28,6 +28,7 @@ type Counts struct {
 	Messages int // answered, rightly or not
 	Wrong    int // of them, or without an answer, or connections that broke between two
 	Waits    int // answers that the MTA waited for in them
+	Scanned  int // what the scanner was rightly asked, up to when the last of them was answered
 	At       time.Duration
 	CPU      time.Duration // of the milter; whoever asked for the counts fills it in
 }
@@ -60,6 +61,11 @@ type Load struct {
 
 	// PerConn is how many messages a connection has before it is replaced; 0: no end.
 	PerConn int
+
+	// scanner is asked for the messages, if that is to be checked. It has the load's loop.
+	scanner *Scanner
+	asked   int    // what it had been when messages began to be sent
+	checked Counts // those of the last Check
 
 	// edits are what the scanner asks for, if it is not what is Told.
 	edits *edits
@@ -110,6 +116,7 @@ func (l *Load) Close() {
 // Start begins to send mail on all connections without a pause.
 func (l *Load) Start() {
 	l.loop.Do(func() {
+		l.begin()
 		l.running, l.left = true, -1
 		for _, c := range l.conns {
 			c.next()
@@ -124,7 +131,41 @@ func (l *Load) Stop() error {
 		l.running = false
 		quiet = l.awaitQuiet()
 	})
-	return l.wait(quiet)
+	err := l.wait(quiet)
+	l.loop.Do(l.end)
+	return err
+}
+
+// begin and end keep account of what the scanner is asked while this load sends: in the
+// turns of others it is asked for theirs. At both no message is under way, so that none is
+// answered on one side of them and scanned on the other.
+func (l *Load) begin() {
+	if l.scanner != nil {
+		l.asked = l.scanner.requests - l.scanner.wrong
+	}
+}
+
+func (l *Load) end() {
+	before := l.asked
+	l.begin()
+	l.counts.Scanned += l.asked - before
+}
+
+// Check returns how many messages were answered since the last check and how many of them
+// were wrong: not as the scanner was told to, or without that it was asked. It is called
+// while no message is under way.
+func (l *Load) Check() (answered, wrong int) {
+	l.loop.Do(func() {
+		answered = l.counts.Messages - l.checked.Messages
+		wrong = l.counts.Wrong - l.checked.Wrong
+		missed := answered - (l.counts.Scanned - l.checked.Scanned)
+		if l.scanner != nil && missed > 0 {
+			l.kinds["answered without asking the scanner"] += missed
+			wrong = max(wrong, missed) // a message may be both
+		}
+		l.checked = l.counts
+	})
+	return answered, wrong
 }
 
 // Send sends n messages, at most atOnce at a time, on the connections in turn, and returns
@@ -132,12 +173,16 @@ func (l *Load) Stop() error {
 func (l *Load) Send(n, atOnce int) error {
 	var quiet chan struct{}
 	l.loop.Do(func() {
+		l.begin()
 		l.running, l.left, l.atOnce = true, n, atOnce
 		l.turn()
 		quiet = l.awaitQuiet()
 	})
 	err := l.wait(quiet)
-	l.loop.Do(func() { l.running, l.left = false, -1 })
+	l.loop.Do(func() {
+		l.running, l.left = false, -1
+		l.end()
+	})
 	return err
 }
 
@@ -146,6 +191,7 @@ func (l *Load) Send(n, atOnce int) error {
 func (l *Load) Fill(n, atOnce int) error {
 	var quiet chan struct{}
 	l.loop.Do(func() {
+		l.begin()
 		l.running, l.left, l.filling = true, n, n
 		for range atOnce {
 			l.fill()
@@ -153,7 +199,10 @@ func (l *Load) Fill(n, atOnce int) error {
 		quiet = l.awaitQuiet()
 	})
 	err := l.wait(quiet)
-	l.loop.Do(func() { l.running, l.left, l.filling = false, -1, 0 })
+	l.loop.Do(func() {
+		l.running, l.left, l.filling = false, -1, 0
+		l.end()
+	})
 	return err
 }
 
@@ -162,12 +211,16 @@ func (l *Load) Fill(n, atOnce int) error {
 func (l *Load) SendEach(atOnce int) error {
 	var quiet chan struct{}
 	l.loop.Do(func() {
+		l.begin()
 		l.running, l.each, l.left, l.atOnce, l.turnOf = true, true, len(l.conns), atOnce, 0
 		l.turn()
 		quiet = l.awaitQuiet()
 	})
 	err := l.wait(quiet)
-	l.loop.Do(func() { l.running, l.each, l.left = false, false, -1 })
+	l.loop.Do(func() {
+		l.running, l.each, l.left = false, false, -1
+		l.end()
+	})
 	return err
 }
 

@@ -81,7 +81,7 @@ func (r *Rig) fresh(row *Row, i, conns, size, atOnce int, value func(*Process) (
 		return err
 	}
 	defer r.stop(p)
-	load := NewLoad(r.loop, Postfix, NewMail(size), p.At)
+	load := r.load(Postfix, NewMail(size), p.At)
 	defer load.Close()
 	if err := r.hold(row, i, load, conns, atOnce, func() (float64, error) { return value(p) }); err != nil {
 		return fmt.Errorf("%s: %w", r.Programs[i].Name, err)
@@ -112,13 +112,10 @@ func (r *Rig) hold(row *Row, i int, load *Load, conns, atOnce int, value func() 
 	if err := load.SendEach(atOnce); err != nil {
 		return err
 	}
-	counts, err := load.Counts(nil)
-	if err != nil {
-		return err
-	}
 	sent := 2 * conns
+	answered, wrong := load.Check()
 	row.Values[i] = append(row.Values[i], v)
 	row.Sent[i] += sent
-	row.Wrong[i] += max(counts.Wrong, sent-counts.Messages)
+	row.Wrong[i] += max(wrong, sent-answered)
 	return nil
 }

@@ -24,8 +24,8 @@ type measured struct {
 	median  [2]Sample // of the times of messages, seconds
 	p99     [2]Sample
 	own     [2]Sample // CPU of the load and the scanner, seconds a message
-	sent    [2]int
-	wrong   [2]int
+	sent    [2]int    // messages, those before the rounds included
+	wrong   [2]int    // of them
 	reasons [2]error
 }
 
@@ -81,7 +81,7 @@ func (r *Rig) begin(p Program, c Case) (s side, err error) {
 		}
 		to = s.relay.At
 	}
-	s.load = NewLoad(r.loop, c.MTA, NewMail(c.Size), to)
+	s.load = r.load(c.MTA, NewMail(c.Size), to)
 	s.load.PerConn = c.PerConn
 	if err := s.load.Open(c.Conns); err != nil {
 		return s, err
@@ -146,8 +146,9 @@ func (r *Rig) slice(s side, m *measured, i int, d time.Duration) error {
 	m.median[i] = append(m.median[i], timeQuantile(times, 0.5).Seconds())
 	m.p99[i] = append(m.p99[i], timeQuantile(times, 0.99).Seconds())
 	m.own[i] = append(m.own[i], own.Seconds()/n)
-	m.sent[i] += after.Messages - before.Messages
-	m.wrong[i] += after.Wrong - before.Wrong
+	sent, wrong := s.load.Check()
+	m.sent[i] += sent
+	m.wrong[i] += wrong
 	return nil
 }
 

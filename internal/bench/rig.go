@@ -176,6 +176,13 @@ func (r *Rig) stop(p *Process) {
 	}
 }
 
+// load makes a load whose messages the rig's scanner must be asked for.
+func (r *Rig) load(mta MTA, mail Mail, to Endpoint) *Load {
+	l := NewLoad(r.loop, mta, mail, to)
+	l.scanner = r.scanner
+	return l
+}
+
 // pause waits, or returns why not to.
 func (r *Rig) pause(d time.Duration) error {
 	select {

@@ -154,9 +154,12 @@ func isWhole(request []byte) bool {
 	return bytes.HasSuffix(request, []byte("\n\r\n")) || bytes.HasSuffix(request, []byte("\n\n"))
 }
 
+// What a request begins with: amavisd-milter encodes the dot as well.
+var askedPlainly, askedEncoded = []byte("request=AM.PDP"), []byte("request=AM%2ePDP")
+
 func (s *Scanner) answer(fd int, request []byte) {
 	s.requests++
-	if !bytes.HasPrefix(request, []byte("request=AM.PDP")) {
+	if !bytes.HasPrefix(request, askedPlainly) && !bytes.HasPrefix(request, askedEncoded) {
 		s.wrong++
 	}
 	if s.examine != nil {

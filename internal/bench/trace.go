@@ -21,7 +21,7 @@ func (r *Rig) trace(p Program, n int) (map[string]int, error) {
 		return nil, err
 	}
 	defer r.stop(process)
-	load := NewLoad(r.loop, Postfix, NewMail(smallMail), process.At)
+	load := r.load(Postfix, NewMail(smallMail), process.At)
 	defer load.Close()
 	if err := load.Open(1); err != nil {
 		return nil, err
@@ -48,6 +48,7 @@ func (r *Rig) trace(p Program, n int) (map[string]int, error) {
 	if exit := (*exec.ExitError)(nil); errors.As(waitErr, &exit) && exit.Sys().(syscall.WaitStatus).Signaled() {
 		waitErr = nil // it ends itself by the signal that ended it
 	}
+	load.Check()
 	if err := errors.Join(err, waitErr, load.Err()); err != nil {
 		return nil, fmt.Errorf("counting system calls: %w: %s", err, &stderr)
 	}
