@@ -128,6 +128,20 @@ var (
 	}
 )
 
+// The two forms of sendmail. It writes each packet by itself (milter.c milter_write); the
+// other one has its offer and its macros and gathers frames as Postfix does, which shows
+// what of a row is the writing.
+var (
+	SendmailAsItWrites = Sendmail.as("sendmail, as it writes", true)
+	SendmailGathered   = Sendmail.as("sendmail's offer, gathered", false)
+)
+
+// as is the same MTA by another name and with another way to write.
+func (m MTA) as(name string, eachFrame bool) MTA {
+	m.Name, m.EachFrame = name, eachFrame
+	return m
+}
+
 // terms are what a milter and an MTA agreed on.
 type terms struct {
 	actions, protocol uint32

@@ -18,6 +18,7 @@ const wire = 500 * time.Microsecond
 type Report struct {
 	Goals  Table // the rows with a goal
 	Others Table // other offers, sockets, disks
+	Times  Times // what else was seen of them
 	Notes  []string
 
 	Sections []Section // what has tables of its own
@@ -109,6 +110,7 @@ func small(conns int, g goal) func(*Rig, *Report) error {
 		report.Goals = append(report.Goals, m.row(fmt.Sprintf("4 KB, C=%d", conns), "msg/s", m.rate, 1, g))
 		report.note(fmt.Sprintf("C=%d", conns), m)
 		if conns == 8 {
+			report.Times.add(Postfix.Name+"; unix; memory", m)
 			report.Goals = append(report.Goals,
 				m.row("CPU a message, C=8", "µs", m.cpu, micro, part(0.08)),
 				m.row("MTA waits a message", "", m.waits, 1, exactly(1)))
@@ -122,9 +124,14 @@ func (report *Report) note(name string, m *measured) {
 	ms := func(s Sample) string { return number(s.Median()*milli) + " ms" }
 	report.Notes = append(report.Notes, fmt.Sprintf("%s: a message took ours %s (p99 %s), amavisd-milter %s (p99 %s); the load and the scanner used %s and %s µs of CPU.",
 		name, ms(m.median[0]), ms(m.p99[0]), ms(m.median[1]), ms(m.p99[1]), number(m.own[0].Median()*micro), number(m.own[1].Median()*micro)))
+	report.reasons(name, m)
+}
+
+// reasons tells what went wrong in a case.
+func (report *Report) reasons(name string, m *measured) {
 	for i, err := range m.reasons {
 		if err != nil {
-			report.Notes = append(report.Notes, fmt.Sprintf("%s: of program %d: %v.", name, i+1, err))
+			report.Notes = append(report.Notes, fmt.Sprintf("%s: WRONG of %s: %v.", name, [2]string{ours, "amavisd-milter"}[i], err))
 		}
 	}
 }
@@ -135,21 +142,27 @@ func disk(r *Rig, report *Report) error {
 		kind := fileSystem(r.disk)
 		report.Goals = append(report.Goals, m.row("4 KB, C=8 on disk ("+kind+")", "msg/s", m.rate, 1, times(5)))
 		report.note("C=8 on disk", m)
+		report.Times.add(Postfix.Name+"; unix; disk", m)
 	}
 	return err
 }
 
 func countCalls(r *Rig, report *Report) error {
-	if _, err := exec.LookPath("strace"); err != nil {
+	if !haveStrace() {
 		report.Notes = append(report.Notes, "System calls were not counted for want of strace: as root on Debian, apt-get install strace.")
 		return nil
 	}
-	row, notes, err := r.systemCalls("system calls a message", most(34, ""))
+	row, notes, err := r.systemCalls("system calls a message", Postfix, r.pace.traced, most(34, ""))
 	if err == nil {
 		report.Goals = append(report.Goals, row)
 		report.Notes = append(report.Notes, notes...)
 	}
 	return err
+}
+
+func haveStrace() bool {
+	_, err := exec.LookPath("strace")
+	return err == nil
 }
 
 // remote is a message whose MTA and milter have a wire between them, as with a remote
@@ -194,21 +207,62 @@ func peak(r *Rig, report *Report) error {
 
 // others are the offers, sockets and file systems that the rows with a goal have not.
 func others(r *Rig, report *Report) error {
-	frames := Sendmail
-	frames.Name, frames.EachFrame = "sendmail, a write for each frame", true
-	for _, mta := range []MTA{Postfix, Sendmail, frames} {
+	for _, c := range otherCases(r.Quick) {
+		if err := r.other(report, c); err != nil {
+			return fmt.Errorf("%s: %w", c.name(), err)
+		}
+	}
+	if r.Quick || !haveStrace() {
+		return nil
+	}
+	name := Case{MTA: SendmailAsItWrites, Network: "unix", Conns: 1}.name() + ", system calls a message"
+	row, notes, err := r.systemCalls(name, SendmailAsItWrites, fewTraced, goal{})
+	if err == nil {
+		report.Others = append(report.Others, row)
+		report.Notes = append(report.Notes, notes...)
+	}
+	return err
+}
+
+// fewTraced is how many messages of an MTA that writes each frame are traced: there are
+// many calls of amavisd-milter's in each, and each of them is slow then.
+const fewTraced = 50
+
+// usualConns is how many connections a row of small messages has unless it says otherwise.
+const usualConns = 8
+
+// otherCases are the cases of these rows; a quick run has none with few or with many
+// connections.
+func otherCases(quick bool) []Case {
+	var cases []Case
+	for _, mta := range []MTA{Postfix, SendmailAsItWrites, SendmailGathered} {
 		for _, network := range []string{"unix", "tcp"} {
 			for _, disk := range []bool{false, true} {
-				if mta.Name == Postfix.Name && network == "unix" {
-					continue
-				}
-				if err := r.other(report, Case{MTA: mta, Network: network, Disk: disk, Conns: 8, Size: smallMail}); err != nil {
-					return fmt.Errorf("%s, %s, on disk: %t: %w", mta.Name, network, disk, err)
+				if mta.Name != Postfix.Name || network != "unix" {
+					cases = append(cases, Case{MTA: mta, Network: network, Disk: disk, Conns: usualConns, Size: smallMail})
 				}
 			}
 		}
 	}
-	return nil
+	if !quick {
+		for _, conns := range []int{1, 64} {
+			cases = append(cases, Case{MTA: SendmailAsItWrites, Network: "unix", Conns: conns, Size: smallMail})
+		}
+	}
+	return cases
+}
+
+// name names a case by what its row is about.
+func (c Case) name() string {
+	where := "memory"
+	if c.Disk {
+		where = "disk"
+	}
+	name := fmt.Sprintf("%s; %s; %s", c.MTA.Name, c.Network, where)
+	if c.Conns != usualConns {
+		name += fmt.Sprintf("; C=%d", c.Conns)
+	}
+	return name
 }
 
 func (r *Rig) other(report *Report, c Case) error {
@@ -216,14 +270,11 @@ func (r *Rig) other(report *Report, c Case) error {
 	if err != nil {
 		return err
 	}
-	where := "memory"
-	if c.Disk {
-		where = "disk"
-	}
-	name := fmt.Sprintf("%s; %s; %s", c.MTA.Name, c.Network, where)
 	report.Others = append(report.Others,
-		m.row(name, "msg/s", m.rate, 1, goal{}),
-		m.row(name, "CPU µs/msg", m.cpu, micro, goal{}))
+		m.row(c.name(), "msg/s", m.rate, 1, goal{}),
+		m.row(c.name(), "CPU µs/msg", m.cpu, micro, goal{}))
+	report.Times.add(c.name(), m)
+	report.reasons(c.name(), m)
 	return nil
 }
 

@@ -22,7 +22,10 @@ func (report *Report) Markdown(how string, facts []string) string {
 		fmt.Fprintf(&b, "Offer: Postfix's; unix sockets; mail files in memory, unless a row says otherwise.\n\n%s\n", report.Goals.Markdown())
 	}
 	if len(report.Others) > 0 {
-		fmt.Fprintf(&b, "4 KB, C=8, by the MTA whose offer and macros are used, the socket between it and the milter, and\nwhere the mail files are:\n\n%s\n", report.Others.Markdown())
+		fmt.Fprintf(&b, "4 KB, C=8 unless a row says otherwise, by the MTA whose offer and macros are used, the socket between\nit and the milter, and where the mail files are. Sendmail writes each frame by itself; \"gathered\" is its\noffer written as Postfix writes:\n\n%s\n", report.Others.Markdown())
+	}
+	if len(report.Times) > 0 {
+		fmt.Fprintf(&b, "Of the same, and of Postfix's rows with a goal, by the medians of all rounds: how often the MTA waits\nin a message, how long a message takes, and what the load and the scanner use for it:\n\n%s\n", report.Times.Markdown())
 	}
 	for _, note := range report.Notes {
 		fmt.Fprintf(&b, "- %s\n", note)

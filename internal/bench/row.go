@@ -113,6 +113,25 @@ func (r *Row) cell(i int) string {
 	return s
 }
 
+// Times is the table of what is seen of a case besides its rates: one line for each.
+type Times [][]string
+
+var timesHead = []string{"", "ours: waits", "median, ms", "p99, ms", "load and scanner, CPU µs/msg",
+	"amavisd-milter: waits", "median, ms", "p99, ms", "load and scanner, CPU µs/msg"}
+
+// add adds a case, with the medians of its rounds.
+func (t *Times) add(name string, m *measured) {
+	cells := []string{name}
+	for i := range m.waits {
+		cells = append(cells, number(m.waits[i].Median()), number(m.median[i].Median()*milli),
+			number(m.p99[i].Median()*milli), number(m.own[i].Median()*micro))
+	}
+	*t = append(*t, cells)
+}
+
+// Markdown prints the table.
+func (t Times) Markdown() string { return align(append([][]string{timesHead}, t...)) }
+
 // align makes a Markdown table whose columns stand one below the other.
 func align(lines [][]string) string {
 	widths := make([]int, len(lines[0]))

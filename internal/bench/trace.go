@@ -15,13 +15,13 @@ import (
 
 // Trace counts the system calls of a program by name while n messages pass one after the
 // other, with strace -c -f. Nothing else is measured meanwhile: it makes everything slow.
-func (r *Rig) trace(p Program, n int) (map[string]int, error) {
+func (r *Rig) trace(p Program, mta MTA, n int) (map[string]int, error) {
 	process, err := r.start(p, "unix", false)
 	if err != nil {
 		return nil, err
 	}
 	defer r.stop(process)
-	load := r.load(Postfix, NewMail(smallMail), process.At)
+	load := r.load(mta, NewMail(smallMail), process.At)
 	defer load.Close()
 	if err := load.Open(1); err != nil {
 		return nil, err
@@ -117,19 +117,19 @@ func callsPerMessage(calls map[string]int, n int) (sum float64, text string) {
 	return sum / float64(n), strings.Join(list, ", ")
 }
 
-// systemCalls makes the row of both programs.
-func (r *Rig) systemCalls(name string, g goal) (Row, []string, error) {
+// systemCalls makes the row of both programs, of n messages of an MTA.
+func (r *Rig) systemCalls(name string, mta MTA, n int, g goal) (Row, []string, error) {
 	row := Row{Name: name, goal: g}
 	var notes []string
 	for i, p := range r.Programs {
-		calls, err := r.trace(p, r.pace.traced)
+		calls, err := r.trace(p, mta, n)
 		if err != nil {
 			return row, nil, fmt.Errorf("%s: %w", p.Name, err)
 		}
-		sum, text := callsPerMessage(calls, r.pace.traced)
+		sum, text := callsPerMessage(calls, n)
 		row.Values[i] = Sample{sum}
-		row.Sent[i] = r.pace.traced
-		notes = append(notes, fmt.Sprintf("System calls a message of %s: %s.", p.Name, text))
+		row.Sent[i] = n
+		notes = append(notes, fmt.Sprintf("System calls a message of %s, %s: %s.", p.Name, mta.Name, text))
 	}
 	return row, notes, nil
 }

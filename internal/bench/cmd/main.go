@@ -51,7 +51,7 @@ func main() {
 	flag.IntVar(&o.conns, "c", 0, "only run a load on so many connections on one program, and print its rates each second")
 	flag.StringVar(&o.program, "program", "ours", "with -c: ours or theirs")
 	flag.IntVar(&o.size, "size", 4096, "with -c: bytes of a message")
-	flag.StringVar(&o.mta, "mta", "postfix", "with -c: postfix, sendmail, or frames: sendmail with a write for each frame")
+	flag.StringVar(&o.mta, "mta", "postfix", "with -c: postfix, sendmail, or gathered: sendmail's offer, its frames gathered")
 	flag.StringVar(&o.network, "network", "unix", "with -c: unix or tcp, between MTA and milter")
 	flag.IntVar(&o.perConn, "per", 0, "with -c: messages on a connection before it is replaced; 0: no end")
 	flag.BoolVar(&o.disk, "disk", false, "with -c: mail files on the disk, not in memory")
@@ -159,10 +159,9 @@ func (o options) watch(rig *bench.Rig) error {
 	switch o.mta {
 	case "postfix":
 	case "sendmail":
-		c.MTA = bench.Sendmail
-	case "frames":
-		c.MTA = bench.Sendmail
-		c.MTA.EachFrame = true
+		c.MTA = bench.SendmailAsItWrites
+	case "gathered":
+		c.MTA = bench.SendmailGathered
 	default:
 		return fmt.Errorf("there is no MTA %q", o.mta)
 	}
