@@ -169,10 +169,10 @@ func (r *Rig) growthPair(l growthLoad, pace growthPace) (points [2]growthPoint, 
 			return points, points[i].err
 		}
 	}
-	for range pace.rounds {
-		for i, s := range sides {
+	for round := range pace.rounds {
+		for _, i := range turns(round) {
 			if points[i].err == nil {
-				points[i].err = r.growthSlice(s, l, pace.slice, &points[i])
+				points[i].err = r.growthSlice(sides[i], l, pace.slice, &points[i])
 			}
 		}
 		if points[0].err != nil {

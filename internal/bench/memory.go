@@ -27,8 +27,8 @@ const (
 // each of so many connections, all of them still open.
 func (r *Rig) idleMemory(conns int, name string, g goal) (Row, error) {
 	row := Row{Name: name, Unit: "MB", goal: g}
-	for range r.pace.memoryRounds {
-		for i := range r.Programs {
+	for round := range r.pace.memoryRounds {
+		for _, i := range turns(round) {
 			if err := r.fresh(&row, i, conns, smallMail, inTurn, r.settledMemory); err != nil {
 				return row, err
 			}
@@ -60,8 +60,8 @@ func (r *Rig) settledMemory(p *Process) (float64, error) {
 // messages come on many connections at once.
 func (r *Rig) peakMemory(name string, g goal) (Row, error) {
 	row := Row{Name: name, Unit: "MB", goal: g}
-	for range r.pace.memoryRounds {
-		for i := range r.Programs {
+	for round := range r.pace.memoryRounds {
+		for _, i := range turns(round) {
 			err := r.fresh(&row, i, largeAtOnce, largeMail, largeAtOnce, func(p *Process) (float64, error) {
 				_, peak, err := p.Memory()
 				return float64(peak) / megabyte, err

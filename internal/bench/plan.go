@@ -20,6 +20,7 @@ type Report struct {
 	Others Table // other offers, sockets, disks
 	Times  Times // what else was seen of them
 	Notes  []string
+	Doubts []string // why the rows may not be about the programs
 
 	Sections []Section // what has tables of its own
 }
@@ -287,22 +288,37 @@ func selfCheck(r *Rig, report *Report) error {
 		}
 		if size == largeMail {
 			report.Notes = append(report.Notes, fmt.Sprintf("The load alone, against a milter that does nothing: %s messages of 10 MB a second, %s ms of CPU each.", number(load.PerSecond), number(load.CPU.Seconds()*milli)))
+			report.doubt("MB/s", largeMail/megabyte/load.CPU.Seconds())
 			continue
 		}
+		// By their processor time, since their rates alone are those of their peers as well.
+		both := 1 / (load.CPU + scan.CPU).Seconds()
 		report.Notes = append(report.Notes,
 			fmt.Sprintf("The load alone, C=8, against a milter that does nothing: %s msg/s, %s µs of CPU each.", number(load.PerSecond), number(load.CPU.Seconds()*micro)),
 			fmt.Sprintf("The scanner alone, against 8 raw clients: %s requests a second, %s µs of CPU each.", number(scan.PerSecond), number(scan.CPU.Seconds()*micro)),
-			fmt.Sprintf("Both are one thread: it could do %s msg/s, and the fastest row has %s.", number(1/(load.CPU+scan.CPU).Seconds()), number(report.fastest())))
+			fmt.Sprintf("Both are one thread: it could do %s msg/s, and the fastest row has %s.", number(both), number(report.fastest("msg/s"))))
+		report.doubt("msg/s", both)
 	}
 	return nil
 }
 
-// fastest is the most messages a second that any program did.
-func (report *Report) fastest() float64 {
+// spare is how many times of what the fastest row has the load and the scanner must be
+// able to do: with less, a row may be theirs and not the program's.
+const spare = 2
+
+// doubt says so in the report if they could do no more than most, in a unit of rows.
+func (report *Report) doubt(unit string, most float64) {
+	if fastest := report.fastest(unit); most < spare*fastest {
+		report.Doubts = append(report.Doubts, fmt.Sprintf("the load and the scanner alone can do %s %s, less than %d times the fastest row's %s", number(most), unit, spare, number(fastest)))
+	}
+}
+
+// fastest is the most that any program did of what rows have in this unit.
+func (report *Report) fastest(unit string) float64 {
 	most := 0.0
 	for _, row := range slices.Concat(report.Goals, report.Others) {
 		for _, values := range row.Values {
-			if row.Unit == "msg/s" && len(values) > 0 {
+			if row.Unit == unit && len(values) > 0 {
 				most = max(most, values.Median())
 			}
 		}

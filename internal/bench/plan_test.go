@@ -61,3 +61,41 @@ func TestSeen(t *testing.T) {
 		t.Errorf("notes %q", report.Notes)
 	}
 }
+
+// TestDoubt: who measures must have twice the room of what is measured.
+func TestDoubt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		unit string
+		most float64
+		want string
+	}{
+		{"msg/s", 16_000, ""},
+		{"msg/s", 15_999, "the load and the scanner alone can do 15,999 msg/s, less than 2 times the fastest row's 8,000"},
+		{"MB/s", 1800, ""},
+		{"MB/s", 1500, "the load and the scanner alone can do 1,500 MB/s, less than 2 times the fastest row's 900"},
+		{"rows that there are not", 0, ""},
+	} {
+		report := &Report{
+			Goals:  Table{{Unit: "msg/s", Values: [2]Sample{{7000, 7000, 99_000}, {500}}}, {Unit: "MB/s", Values: [2]Sample{{800}, {900}}}},
+			Others: Table{{Unit: "msg/s", Values: [2]Sample{{8000}}}, {Unit: "CPU", Values: [2]Sample{{90_000}}}},
+		}
+		report.doubt(c.unit, c.most)
+		if got := strings.Join(report.Unmet(), ";"); got != c.want {
+			t.Errorf("%v %s: %q, want %q", c.most, c.unit, got, c.want)
+		}
+		if got := strings.Contains(report.Markdown("", nil), "- IN DOUBT: "+c.want); c.want != "" && !got {
+			t.Errorf("%v %s: the report does not say so", c.most, c.unit)
+		}
+	}
+}
+
+// TestTurns: each program begins every other round.
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	for round, want := range [][2]int{{0, 1}, {1, 0}, {0, 1}} {
+		if got := turns(round); got != want {
+			t.Errorf("round %d: %v, want %v", round, got, want)
+		}
+	}
+}

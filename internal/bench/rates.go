@@ -53,8 +53,8 @@ func (r *Rig) measure(c Case, rounds int, slice time.Duration) (*measured, error
 	}
 	m := &measured{}
 	for round := range rounds {
-		for i, s := range sides {
-			if err := r.slice(s, m, i, slice); err != nil {
+		for _, i := range turns(round) {
+			if err := r.slice(sides[i], m, i, slice); err != nil {
 				return nil, fmt.Errorf("round %d of %s: %w", round+1, r.Programs[i].Name, err)
 			}
 		}
@@ -68,6 +68,10 @@ func (r *Rig) measure(c Case, rounds int, slice time.Duration) (*measured, error
 	}
 	return m, nil
 }
+
+// turns is the order of the programs in a round. Who begins changes: what one leaves to the
+// other, or the machine does at times, falls to both.
+func turns(round int) [2]int { return [2]int{round % 2, 1 - round%2} }
 
 // begin starts a program and its load, and compares a few mail files with what was sent.
 func (r *Rig) begin(p Program, c Case) (s side, err error) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -27,6 +28,9 @@ func (report *Report) Markdown(how string, facts []string) string {
 	if len(report.Times) > 0 {
 		fmt.Fprintf(&b, "Of the same, and of Postfix's rows with a goal, by the medians of all rounds: how often the MTA waits\nin a message, how long a message takes, and what the load and the scanner use for it:\n\n%s\n", report.Times.Markdown())
 	}
+	for _, doubt := range report.Doubts {
+		fmt.Fprintf(&b, "- IN DOUBT: %s.\n", doubt)
+	}
 	for _, note := range report.Notes {
 		fmt.Fprintf(&b, "- %s\n", note)
 	}
@@ -36,9 +40,9 @@ func (report *Report) Markdown(how string, facts []string) string {
 	return b.String()
 }
 
-// Unmet are the names of the rows whose goal is not met.
+// Unmet are the names of the rows whose goal is not met, and why a row may be none.
 func (report *Report) Unmet() []string {
-	var names []string
+	names := slices.Clone(report.Doubts)
 	for _, r := range report.Goals {
 		if r.Met() == "NOT met" {
 			names = append(names, r.Name)
