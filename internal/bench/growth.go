@@ -109,11 +109,12 @@ func (r *Rig) measureGrowth(g growth, pace growthPace) (points [2][]growthPoint,
 // been busy with something else.
 func (r *Rig) doubt(g growth, points []growthPoint, pace growthPace) error {
 	for i := 1; i < len(points); i++ {
-		for attempt := 1; attempt < attempts && len(verdict(points[i-1], points[i])) > 0; attempt++ {
-			fmt.Fprintf(r.Log, "  %s, %d and %d: again\n", g.name, points[i-1].n, points[i].n)
-			for _, p := range []*growthPoint{&points[i-1], &points[i]} {
-				if err := r.again(g.load(p.n), pace, p); err != nil {
-					return fmt.Errorf("%s, %d: %w", g.name, p.n, err)
+		for attempt := 1; attempt < attempts && len(verdict(points, i)) > 0; attempt++ {
+			from := max(0, i-2)
+			fmt.Fprintf(r.Log, "  %s, %d to %d: again\n", g.name, points[from].n, points[i].n)
+			for j := from; j <= i; j++ {
+				if err := r.again(g.load(points[j].n), pace, &points[j]); err != nil {
+					return fmt.Errorf("%s, %d: %w", g.name, points[j].n, err)
 				}
 			}
 		}

@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -36,8 +35,42 @@ func TestVerdict(t *testing.T) {
 		{"one round was disturbed", point(10, 1, 4), point(100, 1, 400, 39, 800), ""},
 		{"the round before was", point(10, 1, 400, 4), point(100, 1, 60, 60), "time, CPU"},
 	} {
-		if got := strings.Join(verdict(c.before, c.after), ", "); got != c.want {
+		if got := strings.Join(verdict([]growthPoint{c.before, c.after}, 1), ", "); got != c.want {
 			t.Errorf("%s: grows faster: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// TestMarginal: what a unit more costs may not grow, however large the fixed cost is.
+func TestMarginal(t *testing.T) {
+	// square is a load whose cost has a fixed part and a quadratic one.
+	square := func(n int, fixed, square float64) growthPoint {
+		return point(n, 1, fixed+square*float64(n)*float64(n))
+	}
+	for _, c := range []struct {
+		name   string
+		points [3]growthPoint
+		want   string
+	}{
+		{"fixed", [3]growthPoint{point(10, 12, 4), point(100, 12, 4), point(1000, 12, 4)}, ""},
+		{"as the work", [3]growthPoint{point(10, 10, 4), point(100, 100, 40), point(1000, 1000, 400)}, ""},
+		{"fixed and as the work", [3]growthPoint{point(10, 12, 1.1), point(100, 13, 2), point(1000, 23, 11)}, ""},
+		{"by half as much again", [3]growthPoint{point(10, 1, 1), point(100, 1, 10), point(1000, 1, 124)}, ""},
+		{"with a tenth of noise", [3]growthPoint{point(10, 12, 4.4), point(100, 12, 4), point(1000, 13, 9.9)}, ""},
+		{"by the square", [3]growthPoint{square(10, 0, 1), square(100, 0, 1), square(1000, 0, 1)}, "time, CPU"},
+		{"by the square, behind a fixed cost", [3]growthPoint{square(10, 100, 1e-3), square(100, 100, 1e-3), square(1000, 100, 1e-3)}, "time, CPU"},
+		{"memory by the square, behind a fixed cost", [3]growthPoint{point(10, 10.001, 4), point(100, 10.1, 4), point(1000, 60, 4)}, "memory"},
+		{"memory until garbage is collected", [3]growthPoint{point(10, 11.7, 4), point(100, 8.5, 4), point(1000, 24.3, 4)}, ""},
+		{"four times the connections", [3]growthPoint{point(100, 1, 20), point(1000, 1, 100), point(4000, 1, 499)}, ""},
+		{"the same, steeper", [3]growthPoint{point(100, 1, 80), point(1000, 1, 100), point(4000, 1, 499)}, "time, CPU"},
+	} {
+		points := c.points[:]
+		if got := strings.Join(verdict(points, 2), ", "); got != c.want {
+			t.Errorf("%s: grows faster: %q, want %q", c.name, got, c.want)
+		}
+		hidden := strings.Contains(c.name, "behind") || strings.Contains(c.name, "steeper")
+		if whole := verdict(points[1:], 1); hidden && len(whole) > 0 {
+			t.Errorf("%s: the rule for the whole cost sees it: %v", c.name, whole)
 		}
 	}
 }
@@ -108,44 +141,62 @@ func TestGrowthLoads(t *testing.T) {
 	}
 }
 
-// TestEdits: the answer to many edits is right if it has all of them, and perhaps a mark.
+// TestEdits: the answer to many edits is right if it is those, in their order, and perhaps
+// a mark.
 func TestEdits(t *testing.T) {
-	e := changeRecipients(mailOf(1, 2, 100))
-	if want := "delrcpt=<user@example.org>\r\ndelrcpt=<user1@example.org>\r\naddrcpt=<other0@example.org>\r\n"; !bytes.Contains(e.reply(), []byte(want)) {
-		t.Errorf("the reply is %q", e.reply())
+	recipients := changeRecipients(mailOf(1, 2, 100))
+	fields := changeFields(mailOf(2, 1, 100))
+	if want := "delrcpt=<user@example.org>\r\ndelrcpt=<user1@example.org>\r\naddrcpt=<other0@example.org>\r\n"; !bytes.Contains(recipients.reply(), []byte(want)) {
+		t.Errorf("the reply is %q", recipients.reply())
 	}
-	header := func(name string) []byte { return append([]byte{ansInsHeader, 0, 0, 0, 0}, cstrings(name, "x")...) }
-	add, del, done := append([]byte{ansAddRcpt}, cstrings("<o>")...), append([]byte{ansDelRcpt}, cstrings("<u>")...), []byte{ansContinue}
+	if want := "chgheader=1 X-Growth-0 changed,%200\r\nchgheader=1 X-Growth-1 changed,%201\r\n"; !bytes.Contains(fields.reply(), []byte(want)) {
+		t.Errorf("the reply is %q", fields.reply())
+	}
+	const (
+		del0, del1 = "-<user@example.org>\x00", "-<user1@example.org>\x00"
+		add0, add1 = "+<other0@example.org>\x00", "+<other1@example.org>\x00"
+		chg0, chg1 = "m\x00\x00\x00\x01X-Growth-0\x00changed, 0\x00", "m\x00\x00\x00\x01X-Growth-1\x00changed, 1\x00"
+		marked     = "i\x00\x00\x00\x00X-Virus-Scanned\x00x\x00"
+		unmarked   = "m\x00\x00\x00\x01X-Amavis-Milter-Unscanned\x00\x00"
+		foreign    = "i\x00\x00\x00\x00X-Other\x00x\x00"
+	)
+	spaced := func(s string) string { return strings.Replace(s, "\x00changed", "\x00 changed", 1) }
 	for _, c := range []struct {
 		name   string
-		frames [][]byte
+		edits  *edits
+		terms  terms
+		frames []string
 		right  bool
 	}{
-		{"all", [][]byte{del, del, add, add, done}, true},
-		{"all and a mark", [][]byte{del, del, add, add, header(mark), done}, true},
-		{"one is missing", [][]byte{del, del, add, done}, false},
-		{"none", [][]byte{done}, false},
-		{"two too many", [][]byte{del, del, del, add, add, add, done}, false},
-		{"another field", [][]byte{del, del, add, add, header("X-Other"), done}, false},
-		{"a verdict", [][]byte{del, del, add, add, {ansTempfail}}, false},
+		{"all", recipients, terms{}, []string{del0, del1, add0, add1, "c"}, true},
+		{"all and a mark", recipients, terms{}, []string{del0, del1, add0, add1, marked, "c"}, true},
+		{"one is missing", recipients, terms{}, []string{del0, del1, add0, "c"}, false},
+		{"none", recipients, terms{}, []string{"c"}, false},
+		{"one too many", recipients, terms{}, []string{del0, del1, add0, add1, add1, "c"}, false},
+		{"one twice, one not", recipients, terms{}, []string{del0, del0, add0, add1, "c"}, false},
+		{"another recipient", recipients, terms{}, []string{del0, del1, add0, "+<x@example.org>\x00", "c"}, false},
+		{"another field", recipients, terms{}, []string{del0, del1, add0, add1, foreign, "c"}, false},
+		{"a verdict", recipients, terms{}, []string{del0, del1, add0, add1, "t"}, false},
+		{"progress", recipients, terms{}, []string{"p", del0, del1, add0, add1, "p", "c"}, true},
+		{"fields", fields, terms{}, []string{chg0, chg1, "c"}, true},
+		{"fields, one mark that goes", fields, terms{}, []string{unmarked, chg0, chg1, "c"}, true},
+		{"fields, leading spaces", fields, terms{protocol: hdrLeadSpc}, []string{spaced(chg0), spaced(chg1), "c"}, true},
+		{"fields, no leading spaces", fields, terms{protocol: hdrLeadSpc}, []string{chg0, chg1, "c"}, false},
+		{"one field more", fields, terms{}, []string{chg0, chg1, chg1, "c"}, false},
+		{"another value", fields, terms{}, []string{chg0, strings.Replace(chg1, ", 1", ", 0", 1), "c"}, false},
+		{"the second of its name", fields, terms{}, []string{chg0, strings.Replace(chg1, "\x01", "\x02", 1), "c"}, false},
+		{"what is usual", nil, terms{}, []string{edit1, edit2, "c"}, true},
+		{"what is usual, one missing", nil, terms{}, []string{edit1, "c"}, false},
 	} {
 		var a answer
 		wrong := ""
 		for _, frame := range c.frames {
 			if wrong == "" {
-				wrong = e.take(&a, frame, terms{})
+				wrong = c.edits.take(&a, []byte(frame), c.terms)
 			}
 		}
 		if (wrong == "") != c.right {
 			t.Errorf("%s: wrong: %q", c.name, wrong)
 		}
-	}
-	fields := changeFields(mailOf(3, 1, 100))
-	if got := fmt.Sprint(fields.frames); got != fmt.Sprintf("map[%d:3]", ansChgHeader) || !strings.Contains(fields.lines[2], "chgheader=1 X-Growth-2 changed,%202") {
-		t.Errorf("edits of fields: %s, %q", got, fields.lines)
-	}
-	var none *edits
-	if wrong := none.take(&answer{told: len(Told)}, done, terms{}); wrong != "" {
-		t.Errorf("without edits of its own: %s", wrong)
 	}
 }

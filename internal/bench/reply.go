@@ -70,11 +70,32 @@ func (a *answer) take(data []byte, t terms) string {
 
 // edit checks one header edit: it is the next that was told, or the milter's own mark.
 func (a *answer) edit(data []byte, t terms) string {
+	kind := data[0]
+	name, value, appends, wrong := parseEdit(data, t)
+	switch {
+	case wrong != "":
+		return wrong
+	case a.told < len(Told) && string(name) == Told[a.told][0] && string(value) == Told[a.told][1] && appends:
+		a.told++
+		return ""
+	case ownMark(kind, name, value):
+		return ""
+	}
+	return fmt.Sprintf("an edit that nobody told: %q %s: %s", kind, name, value)
+}
+
+// ownMark reports whether an edit is one that a milter may make by itself.
+func ownMark(kind byte, name, value []byte) bool {
+	return string(name) == mark || string(name) == unscanned && kind == ansChgHeader && len(value) == 0
+}
+
+// parseEdit takes a header edit apart; appends says that it puts a field at the end.
+func parseEdit(data []byte, t terms) (name, value []byte, appends bool, wrong string) {
 	kind, data := data[0], data[1:]
-	appends := kind == ansAddHeader
+	appends = kind == ansAddHeader
 	if kind != ansAddHeader {
 		if len(data) < 4 {
-			return "an edit is too short"
+			return nil, nil, false, "an edit is too short"
 		}
 		// A field that is inserted as far down as there is goes to the end: so amavisd-milter
 		// adds one.
@@ -84,21 +105,14 @@ func (a *answer) edit(data []byte, t terms) string {
 	name, rest, ok := bytes.Cut(data, []byte{0})
 	value, rest, ok2 := bytes.Cut(rest, []byte{0})
 	if !ok || !ok2 || len(rest) > 0 {
-		return "an edit is malformed"
+		return nil, nil, false, "an edit is malformed"
 	}
 	// Who has the leading space told as it was sent gives it himself.
 	if t.protocol&hdrLeadSpc != 0 && len(value) > 0 {
 		if value[0] != ' ' {
-			return "an edit lacks its leading space"
+			return nil, nil, false, "an edit lacks its leading space"
 		}
 		value = value[1:]
 	}
-	switch {
-	case a.told < len(Told) && string(name) == Told[a.told][0] && string(value) == Told[a.told][1] && appends:
-		a.told++
-		return ""
-	case string(name) == mark, string(name) == unscanned && kind == ansChgHeader && len(value) == 0:
-		return ""
-	}
-	return fmt.Sprintf("an edit that nobody told: %q %s: %s", kind, name, value)
+	return name, value, appends, ""
 }
