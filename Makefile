@@ -100,7 +100,7 @@ demo: build
 	@build/demo/demo -module . -binary bin/amavis-milter -mta '$(MTA)'
 
 # bench: the program beside Debian's amavisd-milter, in turns, with the same load: rates,
-# CPU, system calls, latency, memory, each with its goal. It takes some 16 minutes and
+# CPU, system calls, latency, memory, each with its goal. It takes some 17 minutes and
 # should have the machine for itself; QUICK=1 takes two. CASE=c8,large measures these
 # only. The report is below build/bench. It must be run by root; Debian's packages are
 # unpacked below build/, and strace is installed if it is missing.

@@ -142,7 +142,7 @@ func (r *Rig) slice(s side, m *measured, i int, d time.Duration) error {
 	}
 	n := float64(after.Messages - before.Messages)
 	if n == 0 {
-		return fmt.Errorf("no message was answered in %v: %w", d, s.load.Err())
+		return fmt.Errorf("no message was answered in %v: %v", d, s.load.Err())
 	}
 	m.rate[i] = append(m.rate[i], n/(after.At-before.At).Seconds())
 	m.cpu[i] = append(m.cpu[i], (after.CPU-before.CPU).Seconds()/n)
