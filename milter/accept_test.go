@@ -1,10 +1,13 @@
 package milter
 
 import (
+	"errors"
 	"net"
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
 )
@@ -56,4 +59,50 @@ func TestAcceptFailsInAnyWay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// hopelessListener fails to accept as often as it is told, lets one connection in, fails
+// as often again, and is closed then. It notes when it is asked.
+type hopelessListener struct {
+	failures int
+	asked    []time.Time
+}
+
+func (l *hopelessListener) Accept() (net.Conn, error) {
+	l.asked = append(l.asked, time.Now())
+	switch len(l.asked) {
+	case l.failures + 1:
+		ours, theirs := net.Pipe()
+		ours.Close()
+		return theirs, nil
+	case 2*l.failures + 2:
+		return nil, net.ErrClosed
+	}
+	return nil, &net.OpError{Op: "accept", Net: "unix", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+}
+
+func (l *hopelessListener) Close() error   { return nil }
+func (l *hopelessListener) Addr() net.Addr { return &net.UnixAddr{Net: "unix"} }
+
+// TestAcceptPauses: the pause after a failed accept doubles from the first to the last,
+// and begins anew when one has succeeded.
+func TestAcceptPauses(t *testing.T) {
+	want := []time.Duration{5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000} // ms; docs/SECURITY.md
+	synctest.Test(t, func(t *testing.T) {
+		srv := NewServer(&testHandler{}, newTestLog(&logBuffer{}), DefaultTimes())
+		defer srv.Close()
+		srv.dormitory.close() // what waits for the system stops fake time
+		ln := &hopelessListener{failures: len(want)}
+		if err := srv.Serve(ln); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("ended with %v", err)
+		}
+		for turn := range 2 {
+			asked := ln.asked[turn*(len(want)+1):]
+			for i, ms := range want {
+				if got := asked[i+1].Sub(asked[i]); got != ms*time.Millisecond {
+					t.Errorf("turn %d, failure %d: the pause is %v, want %d ms", turn, i, got, ms)
+				}
+			}
+		}
+	})
 }
