@@ -156,12 +156,12 @@ const maxLegacyFD = 65536
 // from the child.
 func closeInheritedOnExec() {
 	if unix.CloseRange(firstExtraFD, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC) != nil {
-		closeInheritedOneByOne()
+		closeInheritedOneByOne(unix.CloseOnExec) // fails where there is none
 	}
 }
 
-func closeInheritedOneByOne() {
+func closeInheritedOneByOne(closeOnExec func(fd int)) {
 	for fd := firstExtraFD; fd < maxLegacyFD; fd++ {
-		unix.CloseOnExec(fd) // fails where there is none
+		closeOnExec(fd)
 	}
 }

@@ -233,7 +233,8 @@ func TestDetachHoldsNothing(t *testing.T) {
 
 // TestCloseInherited: with close_range(2), and as on older systems.
 func TestCloseInherited(t *testing.T) {
-	for name, closeInherited := range map[string]func(){"new": closeInheritedOnExec, "old": closeInheritedOneByOne} {
+	old := func() { closeInheritedOneByOne(unix.CloseOnExec) }
+	for name, closeInherited := range map[string]func(){"new": closeInheritedOnExec, "old": old} {
 		fd, err := unix.Dup(int(os.Stderr.Fd())) // without FD_CLOEXEC
 		if err != nil {
 			t.Fatal(err)

@@ -95,3 +95,19 @@ func TestSocketPathAround(t *testing.T) {
 		}
 	}
 }
+
+// TestLegacyDescriptorsAround: where the kernel cannot close all descriptors, each one
+// below the bound of the page is looked at, and none at or above it.
+func TestLegacyDescriptorsAround(t *testing.T) {
+	const bound = 65_536 // docs/SECURITY.md
+	looked := map[int]int{}
+	closeInheritedOneByOne(func(fd int) { looked[fd]++ })
+	for fd, want := range map[int]int{0: 0, 2: 0, firstExtraFD: 1, bound - 1: 1, bound: 0, bound + 1: 0} {
+		if looked[fd] != want {
+			t.Errorf("descriptor %d was looked at %d times, want %d", fd, looked[fd], want)
+		}
+	}
+	if len(looked) != bound-firstExtraFD {
+		t.Errorf("%d descriptors were looked at", len(looked))
+	}
+}
