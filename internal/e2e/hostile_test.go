@@ -300,6 +300,7 @@ func testHostile(t *testing.T, network string, attacks, messages int) (slow stri
 	}
 	t.Logf("%d attackers, %d descriptors open at their end, %d good messages: p99 %v, without an attack %v, of the witness %v; at most %.1f MB resident; attackers saw: %v",
 		attacks, open, messages, attacked.Round(10*time.Microsecond), calm.Round(10*time.Microsecond), witness.Round(10*time.Microsecond), float64(peak)/1e6, a)
+	t.Logf("p99 under attack %v, in calm %v: ratio %.2f", attacked.Round(10*time.Microsecond), calm.Round(10*time.Microsecond), float64(attacked)/float64(calm))
 	if peak >= mostResident {
 		t.Errorf("at the peak %d bytes were resident, want less than %d", peak, int64(mostResident))
 	}
