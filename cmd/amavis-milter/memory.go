@@ -22,7 +22,7 @@ const (
 	// in per cent of what is in use. With few sessions that is little: to collect it as
 	// often as with many costs up to a tenth of all CPU and saves a few megabytes, which
 	// come back when it is quiet.
-	scarceGarbage = 100
+	scarceGarbage = 40
 	usualGarbage  = 400
 
 	// worthReturning is how many bytes must have been allocated for memory to be given back:

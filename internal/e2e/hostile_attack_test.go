@@ -20,6 +20,8 @@ const (
 	dripInterval    = 250 * time.Millisecond // between two bytes of a slow writer
 	attackTimeout   = 20 * time.Second       // for a write that is not taken in
 	largeFrame      = 1 << 20                // bytes
+	negotiatedFrame = 64<<10 + 1             // bytes: the largest of an ordinary MTA
+	heldBody        = 59_000                 // bytes of content
 )
 
 // attackKind is what an attacker sends, and what it does then.
@@ -43,14 +45,13 @@ const (
 
 // attackKinds are all of them.
 func attackKinds() []attackKind {
-	offer := miltertest.Frame('O', []byte{0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff})
+	offer, data := offered(), dataCommands()
+	envelope := data[:len(data)-len(miltertest.Frame('T', nil))]
 	after := func(frames ...[]byte) []byte { return append(slices.Clone(offer), slices.Concat(frames...)...) }
 	half := func(length uint32, data string) []byte {
 		return append(wire.BigEndian.AppendUint32(nil, length), data...)
 	}
 	macros := miltertest.Frame('D', []byte("M{i}\x00Q\x00{auth_type}\x00"+strings.Repeat("x", 4000)+"\x00"))
-	envelope := slices.Concat(miltertest.Frame('C', []byte("h\x004\x00\x19192.0.2.1\x00")), miltertest.Frame('H', []byte("h\x00")),
-		miltertest.Frame('M', []byte("<a@remote.test>\x00")), miltertest.Frame('R', []byte("<b@lab.test>\x00")))
 	nonsense := slices.Concat(miltertest.Frame('E', nil), miltertest.Frame('B', []byte("b")), miltertest.Frame('L', []byte("A\x00b\x00")),
 		miltertest.Frame('M', []byte("<a@remote.test>\x00")), miltertest.Frame('T', nil), miltertest.Frame('E', []byte("b")), miltertest.Frame('A', nil))
 	return []attackKind{
@@ -59,17 +60,34 @@ func attackKinds() []attackKind {
 		{"TLS", 5, append([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), make([]byte, 506)...), hold},
 		{"HTTP", 5, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), hold},
 		{"SMTP", 4, []byte("EHLO x\r\n"), hold},
-		{"half a length", 20, []byte{0, 0}, hold},
+		{"half a length", 14, []byte{0, 0}, hold},
 		{"half a frame", 14, after(half(4096, "Bhalf of it")), hold},
+		{"most of a frame of 64 KiB", 3, after(data, half(negotiatedFrame, "B"+strings.Repeat("x", heldBody))), push},
 		{"half of a frame of 1 MiB", 1, after(half(largeFrame, "B"+strings.Repeat("x", largeFrame/2))), push},
 		{"huge length", 5, after(half(0x7fffffff, "B")), hold},
 		{"slow writer", 10, after(macros, envelope), drip},
 		{"silence", 12, offer, hold},
 		{"macros", 3, after(bytes.Repeat(macros, 16)), hide},
 		{"no message", 3, after(bytes.Repeat(nonsense, 64)), hide},
-		{"resets", 4, after(envelope, miltertest.Frame('T', nil)), reset},
-		{"silence behind DATA", 4, after(envelope, miltertest.Frame('T', nil)), hold},
+		{"resets", 4, after(data), reset},
+		{"silence behind DATA", 4, after(data), hold},
+		bodies(3),
 	}
+}
+
+// bodies are attackers who stop behind a piece of a body, which is stored.
+func bodies(share int) attackKind {
+	return attackKind{"silence behind a body", share, append(offered(), slices.Concat(dataCommands(), miltertest.Frame('B', make([]byte, heldBody)))...), push}
+}
+
+// offered is an offer, dataCommands what comes then until DATA.
+func offered() []byte {
+	return miltertest.Frame('O', []byte{0, 0, 0, 6, 0, 0, 1, 0xff, 0, 0x1f, 0xff, 0xff})
+}
+
+func dataCommands() []byte {
+	return slices.Concat(miltertest.Frame('C', []byte("h\x004\x00\x19192.0.2.1\x00")), miltertest.Frame('H', []byte("h\x00")),
+		miltertest.Frame('M', []byte("<a@remote.test>\x00")), miltertest.Frame('R', []byte("<b@lab.test>\x00")), miltertest.Frame('T', nil))
 }
 
 // attack is a number of attackers over a time.
@@ -91,8 +109,8 @@ type slowWriter struct {
 	rest []byte
 }
 
-func newAttack(g *target, count int, duration time.Duration) *attack {
-	return &attack{g: g, kinds: attackKinds(), count: count, duration: duration, failed: map[string]int{}}
+func newAttack(g *target, kinds []attackKind, count int, duration time.Duration) *attack {
+	return &attack{g: g, kinds: kinds, count: count, duration: duration, failed: map[string]int{}}
 }
 
 // String says what went wrong for the attackers.

@@ -29,6 +29,7 @@ const (
 	floorLatency = 25 * time.Millisecond // below it a p99 is the scheduler's: 2 cores run the attackers as well
 	witnessTrips = 4                     // round trips of the witness, about as many as a message has
 	mostResident = 100_000_000           // bytes, at the peak
+	mostHeld     = 250_000_000           // the same where each attacker holds all that a session may
 	mostOneKind  = 3                     // log lines of one kind; the attack takes less than two minutes
 	attempts     = 3                     // measurements: on a busy machine any one may be spoilt
 )
@@ -238,16 +239,15 @@ func (l *goodMail) close() {
 // neither whether the MTA's mail passes nor how long it takes; the program stays small,
 // gives everything back, and says a few lines about it.
 func TestHostile(t *testing.T) {
-	for name, c := range map[string]struct {
-		network       string
-		attacks, good int
-	}{
-		"inet socket":  {"tcp", 10_000, 1000},
-		"local socket": {"unix", 3_000, 300},
+	told := []string{"does not speak the milter protocol", "is no message"}
+	for name, c := range map[string]assault{
+		"inet socket":  {"tcp", attackKinds(), 10_000, 1000, mostResident, told},
+		"local socket": {"unix", attackKinds(), 3_000, 300, mostResident, told},
+		"held bodies":  {"unix", []attackKind{bodies(100)}, 4_000, 400, mostHeld, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for attempt := 1; ; attempt++ {
-				slow, judged := testHostile(t, c.network, c.attacks, c.good)
+				slow, judged := testHostile(t, c)
 				switch {
 				case slow == "" || t.Failed():
 					return
@@ -263,11 +263,21 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// assault is who attacks while how much good mail comes, how many bytes may be resident then,
+// and what the log has to tell of it.
+type assault struct {
+	network       string
+	kinds         []attackKind
+	attacks, good int
+	resident      int64
+	told          []string
+}
+
 // testHostile returns what was too slow, if anything was, or why that could not be
 // judged.
-func testHostile(t *testing.T, network string, attacks, messages int) (slow string, judged bool) {
+func testHostile(t *testing.T, c assault) (slow string, judged bool) {
 	t.Helper()
-	g := startTarget(t, network)
+	g := startTarget(t, c.network)
 	good := newGoodMail(t, g)
 	good.send(t, calmMessages) // until pools and buffers are there
 	idle, err := g.Descriptors()
@@ -277,10 +287,10 @@ func testHostile(t *testing.T, network string, attacks, messages int) (slow stri
 	calm, _ := good.send(t, calmMessages)
 
 	began := readCPU(t, g.PID(), os.Getpid())
-	a := newAttack(g, attacks, time.Duration(messages)*goodInterval*8/10)
+	a := newAttack(g, c.kinds, c.attacks, time.Duration(c.good)*goodInterval*8/10)
 	ended := make(chan struct{})
 	go func() { defer close(ended); a.run() }()
-	attacked, witness := good.send(t, messages)
+	attacked, witness := good.send(t, c.good)
 	<-ended
 	others := readCPU(t, g.PID(), os.Getpid()).others(began)
 	open, err := g.Descriptors()
@@ -299,12 +309,12 @@ func testHostile(t *testing.T, network string, attacks, messages int) (slow stri
 		t.Fatalf("the program is gone: %v", err)
 	}
 	t.Logf("%d attackers, %d descriptors open at their end, %d good messages: p99 %v, without an attack %v, of the witness %v; at most %.1f MB resident; attackers saw: %v",
-		attacks, open, messages, attacked.Round(10*time.Microsecond), calm.Round(10*time.Microsecond), witness.Round(10*time.Microsecond), float64(peak)/1e6, a)
+		c.attacks, open, c.good, attacked.Round(10*time.Microsecond), calm.Round(10*time.Microsecond), witness.Round(10*time.Microsecond), float64(peak)/1e6, a)
 	t.Logf("p99 under attack %v, in calm %v: ratio %.2f", attacked.Round(10*time.Microsecond), calm.Round(10*time.Microsecond), float64(attacked)/float64(calm))
-	if peak >= mostResident {
-		t.Errorf("at the peak %d bytes were resident, want less than %d", peak, int64(mostResident))
+	if peak >= c.resident {
+		t.Errorf("at the peak %d bytes were resident, want less than %d", peak, c.resident)
 	}
-	g.checkLog(t)
+	g.checkLog(t, c.told)
 	checkAttack(t, a, open-idle)
 	if others > mostOthers {
 		return fmt.Sprintf("the latencies are not judged: other processes had %.0f %% of the CPU time", 100*others), false
@@ -343,15 +353,15 @@ func (g *target) isIdle(most int) error {
 }
 
 // checkLog wants one line for each good message and few for all the rest.
-func (g *target) checkLog(t *testing.T) {
+func (g *target) checkLog(t *testing.T, told []string) {
 	t.Helper()
 	text, err := os.ReadFile(g.logFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, told := range []string{"does not speak the milter protocol", "is no message"} {
-		if !strings.Contains(string(text), told) {
-			t.Errorf("the log has no line that %q", told)
+	for _, what := range told {
+		if !strings.Contains(string(text), what) {
+			t.Errorf("the log has no line that %q", what)
 		}
 	}
 	kinds := map[string][]string{}
