@@ -11,35 +11,43 @@ import (
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
 )
 
-// TestWaitingIsNotLate: who has waited for room has all the time for the rest of his
-// frame that he would have had without, and no more.
+// TestWaitingIsNotLate: who has waited for room, for an ordinary frame or a larger one,
+// has all the time for the rest of it that he would have had without, and no more.
 func TestWaitingIsNotLate(t *testing.T) {
-	const begun = 2 * ordinaryBuffer // bytes; for more than the half of them there is no room
 	limit := DefaultTimes().Frame
-	for _, pause := range []time.Duration{limit - time.Millisecond, limit + time.Millisecond} {
-		inHall(t, Limits{}, func(h *hall) {
-			h.reserve(maxLargeBytes)
-			m := h.mta("", miltertest.Sendmail817)
-			m.SendUpTo(plainMessage, "body")
-			sent := make(chan error, 1)
-			go func() { sent <- m.SendRaw(bigFrame[:begun]) }()
-			time.Sleep(limit / 2) // fake time
-			if len(sent) != 0 {
-				t.Error("had room that there was not")
-			}
-			h.large.Add(-maxLargeBytes)
-			if err := <-sent; err != nil {
-				t.Fatalf("after there was room: %v", err)
-			}
-			time.Sleep(pause) // fake time
-			err := m.SendRaw(bigFrame[begun:])
-			if err == nil {
-				_, err = m.EOM()
-			}
-			if (err == nil) != (pause < limit) {
-				t.Errorf("the rest came %v after there was room: %v", pause, err)
-			}
-		})
+	for name, tt := range map[string]struct {
+		frame []byte
+		begun int // bytes; for not all of them there is room
+		fill  func(h *hall, sign int)
+	}{
+		"ordinary": {ordinaryFrame, 2 * burstBytes, func(h *hall, sign int) { h.buffered.Add(int64(sign * 3 * maxBufferedBytes)) }},
+		"large":    {bigFrame, 2 * ordinaryBuffer, func(h *hall, sign int) { h.large.Add(int64(sign * maxLargeBytes)) }},
+	} {
+		for _, pause := range []time.Duration{limit - time.Millisecond, limit + time.Millisecond} {
+			inHall(t, Limits{}, func(h *hall) {
+				tt.fill(h, 1)
+				m := h.mta("", miltertest.Sendmail817)
+				m.SendUpTo(plainMessage, "body")
+				sent := make(chan error, 1)
+				go func() { sent <- m.SendRaw(tt.frame[:tt.begun]) }()
+				time.Sleep(limit / 2) // fake time
+				if len(sent) != 0 {
+					t.Errorf("%s: had room that there was not", name)
+				}
+				tt.fill(h, -1)
+				if err := <-sent; err != nil {
+					t.Fatalf("%s: after there was room: %v", name, err)
+				}
+				time.Sleep(pause) // fake time
+				err := m.SendRaw(tt.frame[tt.begun:])
+				if err == nil {
+					_, err = m.EOM()
+				}
+				if (err == nil) != (pause < limit) {
+					t.Errorf("%s: the rest came %v after there was room: %v", name, pause, err)
+				}
+			})
+		}
 	}
 }
 
