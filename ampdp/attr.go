@@ -55,7 +55,8 @@ var errEscape = errors.New("a % without two hex digits")
 
 // appendDecoded appends src with each %xx (hex digits in either case) turned back
 // into its byte. All other bytes stand for themselves, whatever they are: a
-// sender may leave alone what this package would have escaped.
+// sender may leave alone what this package would have escaped. dst may be the
+// beginning of src.
 func appendDecoded(dst, src []byte) ([]byte, error) {
 	for {
 		i := bytes.IndexByte(src, '%')

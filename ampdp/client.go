@@ -37,6 +37,11 @@ type Client struct {
 	// Limits bounds the reply.
 	Limits Limits
 
+	// Room bounds what all replies of the Clients that share it hold together; nil is
+	// no bound. Each Reply is then to be given back by its Release. A reply that
+	// finds no room is CauseNoRoom.
+	Room *Room
+
 	// Dial makes the connections instead of package net if it is not nil. Its
 	// context has the earliest of all deadlines.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

@@ -191,7 +191,7 @@ func checkError(t *testing.T, err error, want ampdp.Error, chain ...error) {
 func TestCauseString(t *testing.T) {
 	want := map[ampdp.Cause]string{
 		0: "none", ampdp.CauseUnavailable: "unavailable", ampdp.CauseBusy: "busy", ampdp.CauseTimeout: "timeout",
-		ampdp.CauseMalformed: "malformed", ampdp.CauseCanceled: "canceled", ampdp.CauseRequest: "request", ampdp.CauseRequest + 1: "none",
+		ampdp.CauseMalformed: "malformed", ampdp.CauseCanceled: "canceled", ampdp.CauseRequest: "request", ampdp.CauseNoRoom: "room", ampdp.CauseNoRoom + 1: "none",
 	}
 	for cause, text := range want {
 		if cause.String() != text {

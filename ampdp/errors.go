@@ -18,6 +18,9 @@ var (
 
 	// ErrTooLarge: the reply exceeds one of the Limits.
 	ErrTooLarge = errors.New("the reply is too large")
+
+	// ErrNoRoom: the reply does not fit beside the others into Client.Room.
+	ErrNoRoom = errors.New("no room for the reply beside the others")
 )
 
 // Cause says what went wrong with a request, as far as a caller can act on it. The
@@ -48,6 +51,10 @@ const (
 
 	// CauseRequest: the request cannot be encoded; amavisd was not asked.
 	CauseRequest
+
+	// CauseNoRoom: other replies leave no room for this one in Client.Room. It is
+	// our side that lacks something, which tells nothing about this scanner.
+	CauseNoRoom
 )
 
 // String returns the cause as one lower-case word.
@@ -65,6 +72,8 @@ func (c Cause) String() string {
 		return "canceled"
 	case CauseRequest:
 		return "request"
+	case CauseNoRoom:
+		return "room"
 	}
 	return "none"
 }

@@ -60,7 +60,7 @@ func (x *exchange) close() {
 }
 
 // ask writes the request and reads the reply.
-func (x *exchange) ask(request []byte) (*Reply, error) {
+func (x *exchange) ask(request []byte) (reply *Reply, err error) {
 	n, err := x.conn.Write(request)
 	x.sent = n == len(request)
 	if err != nil {
@@ -69,12 +69,14 @@ func (x *exchange) ask(request []byte) (*Reply, error) {
 
 	buffered := replyBuffers.Get().(*bufio.Reader)
 	buffered.Reset(x.conn)
+	lines := newLineReader(buffered, x.client.Limits)
+	lines.share.room = x.client.Room
 	defer func() {
+		lines.share.release() // a reply that came about has it now
 		buffered.Reset(nil)
 		replyBuffers.Put(buffered)
 	}()
-	lines := newLineReader(buffered, x.client.Limits)
-	reply, err := readReply(lines)
+	reply, err = readReply(lines)
 	switch {
 	case err == nil:
 		return reply, nil
@@ -121,6 +123,8 @@ func (x *exchange) failure(doing string, err error, replied bool) error {
 			err = context.Cause(x.ctx)
 		}
 		err = fmt.Errorf("given up after %v: %w", time.Since(x.start).Round(time.Millisecond), withoutOp(err))
+	case errors.Is(err, ErrNoRoom):
+		e.Cause = CauseNoRoom
 	case replied:
 		e.Cause = CauseMalformed
 		if !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrTruncated) {

@@ -15,6 +15,7 @@ const readBuffer = 4 << 10
 type lineReader struct {
 	r      *bufio.Reader
 	limits Limits
+	share  share  // of what the reply takes
 	total  int    // bytes read, those of an unfinished line included
 	long   []byte // a line that did not fit into r's buffer
 }
@@ -28,14 +29,17 @@ func newLineReader(r io.Reader, limits Limits) *lineReader {
 	return &lineReader{r: buffered, limits: limits.withDefaults()}
 }
 
-// next returns the next line without its CR LF or bare LF. It is valid until the
-// next call. The end of input is an error, ErrNoReply or ErrTruncated: only an
+// next returns the next line without its CR LF or bare LF. It is the caller's, to
+// decode in its place, until the next call. The end of input is an error, ErrNoReply or ErrTruncated: only an
 // empty line ends a reply.
 func (l *lineReader) next() ([]byte, error) {
 	l.long = l.long[:0]
 	for {
 		piece, err := l.r.ReadSlice('\n')
 		l.total += len(piece)
+		if noRoom := l.share.take(len(piece)); noRoom != nil {
+			return nil, noRoom
+		}
 		line := piece
 		if err != nil || len(l.long) > 0 {
 			l.long = append(l.long, piece...)

@@ -21,29 +21,23 @@ const (
 	// quotedBytes is how much of a peer's words an error repeats, in bytes.
 	quotedBytes = 64
 
-	// usualName and usualValue are for how many bytes of a name and of a value, both
-	// decoded, there is room from the start.
-	usualName  = 32
-	usualValue = 224
+	// usualName is for how many bytes of a decoded name there is room from the start.
+	usualName = 32
 )
 
 // parser turns the lines of a reply into a Reply.
 type parser struct {
-	reply   *Reply
-	name    []byte // of the line, decoded
-	scratch []byte // value of the line, decoded
+	reply *Reply
+	share *share // counts what the edits take
+	name  []byte // of the line, decoded
 }
 
-func newParser() parser {
-	space := make([]byte, usualName+usualValue)
-	return parser{
-		reply:   &Reply{VersionServer: 1},
-		name:    space[:0:usualName],
-		scratch: space[usualName:usualName],
-	}
+func newParser(s *share) parser {
+	return parser{reply: &Reply{VersionServer: 1}, share: s, name: make([]byte, 0, usualName)}
 }
 
-// line takes in one attribute.
+// line takes in one attribute. The value is decoded where it stands: a long one needs
+// no second buffer.
 func (p *parser) line(line []byte) error {
 	rawName, value, found := bytes.Cut(line, []byte{'='})
 	if !found {
@@ -74,12 +68,16 @@ func (p *parser) attribute(value []byte) (err error) {
 	case "delrcpt", "addrcpt", "delheader", "chgheader", "insheader", "addheader", "quarantine":
 		return p.addEdit(name, value)
 	case "exit_code": // legacy: clients are to go by return_value
-		return p.decode(value)
+		_, err = decode(value)
+		return err
 	}
 	return p.unknown(value)
 }
 
 func (p *parser) addEdit(name string, value []byte) error {
+	if err := p.share.take(editCost); err != nil {
+		return err
+	}
 	edit, err := p.edit(name, value)
 	if err != nil {
 		return err
@@ -94,20 +92,21 @@ func (p *parser) addEdit(name string, value []byte) error {
 // versionServer never fails for a version that is no number of this protocol:
 // nothing depends on it, and a later server may count in another way.
 func (p *parser) versionServer(value []byte) error {
-	text, err := p.text(value)
+	value, err := decode(value)
 	if err != nil {
 		return err
 	}
-	version, err := strconv.ParseUint(text, 10, indexBits)
+	version, err := strconv.ParseUint(string(value), 10, indexBits)
 	if err != nil {
-		return p.unknown(value)
+		p.keepUnknown(value)
+		return nil
 	}
 	p.reply.VersionServer = int(version)
 	return nil
 }
 
 func (p *parser) returnValue(value []byte) error {
-	f, err := p.fields(value, 1)
+	f, err := fields(value, 1)
 	if err != nil {
 		return err
 	}
@@ -123,7 +122,7 @@ func (p *parser) returnValue(value []byte) error {
 }
 
 func (p *parser) setReply(value []byte) error {
-	f, err := p.fields(value, 3)
+	f, err := fields(value, 3)
 	if err != nil {
 		return err
 	}
@@ -141,10 +140,10 @@ func (p *parser) edit(name string, value []byte) (Edit, error) {
 	case "delrcpt", "addrcpt":
 		return p.recipientEdit(name, value)
 	case "quarantine":
-		f, err := p.fields(value, 1)
+		f, err := fields(value, 1)
 		return Quarantine{f[0]}, err
 	case "addheader":
-		f, err := p.fields(value, 2)
+		f, err := fields(value, 2)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +153,7 @@ func (p *parser) edit(name string, value []byte) (Edit, error) {
 }
 
 func (p *parser) recipientEdit(name string, value []byte) (Edit, error) {
-	f, err := p.fields(value, 1)
+	f, err := fields(value, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +174,7 @@ func (p *parser) indexedEdit(name string, value []byte) (Edit, error) {
 	if name == "delheader" {
 		want = 2
 	}
-	f, err := p.fields(value, want)
+	f, err := fields(value, want)
 	if err != nil {
 		return nil, err
 	}
@@ -200,51 +199,55 @@ func (p *parser) indexedEdit(name string, value []byte) (Edit, error) {
 // ignore any attributes that it does not care about"). Its escapes are checked all
 // the same, for they tell a damaged reply from a newer server.
 func (p *parser) unknown(value []byte) error {
-	if err := p.decode(value); err != nil {
-		return err
+	value, err := decode(value)
+	if err == nil {
+		p.keepUnknown(value)
 	}
+	return err
+}
+
+// keepUnknown keeps one with its decoded value.
+func (p *parser) keepUnknown(value []byte) {
 	if len(p.reply.Unknown) < MaxUnknown {
 		p.reply.Unknown = append(p.reply.Unknown, Attribute{
 			Name:  string(cut(p.name, MaxUnknownName)),
-			Value: string(cut(p.scratch, MaxUnknownValue)),
+			Value: string(cut(value, MaxUnknownValue)),
 		})
 	}
-	return nil
 }
 
 // text decodes a value in which spaces have no meaning.
 func (p *parser) text(value []byte) (string, error) {
-	if err := p.decode(value); err != nil {
-		return "", err
-	}
-	return string(p.scratch), nil
+	value, err := decode(value)
+	return string(value), err
 }
 
-// decode decodes such a value into p.scratch.
-func (p *parser) decode(value []byte) (err error) {
-	if p.scratch, err = appendDecoded(p.scratch[:0], value); err != nil {
-		return malformed("%w", err)
+// decode decodes such a value where it stands, which it never grows out of.
+func decode(value []byte) ([]byte, error) {
+	decoded, err := appendDecoded(value[:0], value)
+	if err != nil {
+		return nil, malformed("%w", err)
 	}
-	return nil
+	return decoded, nil
 }
 
 // fields splits a value into exactly want fields at its literal spaces first, and
-// decodes each second: an escaped space belongs to a field. They share one string,
-// for a reply has many small ones.
-func (p *parser) fields(value []byte, want int) (f [maxFields]string, err error) {
+// decodes each second, where they stand: an escaped space belongs to a field. They
+// share one string, for a reply has many small ones.
+func fields(value []byte, want int) (f [maxFields]string, err error) {
 	if n := bytes.Count(value, []byte{' '}) + 1; n != want {
 		return f, malformed("it has %d fields instead of %d", n, want)
 	}
 	var ends [maxFields]int
-	p.scratch = p.scratch[:0]
+	decoded := value[:0]
 	for i := range want {
 		raw, rest, _ := bytes.Cut(value, []byte{' '})
-		if p.scratch, err = appendDecoded(p.scratch, raw); err != nil {
+		if decoded, err = appendDecoded(decoded, raw); err != nil {
 			return f, malformed("%w", err)
 		}
-		value, ends[i] = rest, len(p.scratch)
+		value, ends[i] = rest, len(decoded)
 	}
-	all, start := string(p.scratch), 0
+	all, start := string(decoded), 0
 	for i := range want {
 		f[i] = all[start:ends[i]]
 		start = ends[i]

@@ -46,6 +46,17 @@ type Reply struct {
 	// (replacebody, which is reserved, is among them): the first MaxUnknown, each
 	// cut to MaxUnknownName and MaxUnknownValue bytes.
 	Unknown []Attribute
+
+	share share // of Client.Room
+}
+
+// Release gives back what the reply has taken of Client.Room, when neither it nor
+// anything of its edits is in use any more. Without a Room it does nothing, nor does it
+// on nil or a second time.
+func (r *Reply) Release() {
+	if r != nil {
+		r.share.release()
+	}
 }
 
 // ReadReply reads one reply up to its empty line, decodes and checks it. Any way
@@ -65,7 +76,7 @@ func ReadReply(r io.Reader, limits Limits) (*Reply, error) {
 }
 
 func readReply(lines *lineReader) (*Reply, error) {
-	p := newParser()
+	p := newParser(&lines.share)
 	for n := 1; ; n++ {
 		line, err := lines.next()
 		if err != nil && !lines.seen() {
@@ -87,6 +98,7 @@ func readReply(lines *lineReader) (*Reply, error) {
 	if p.reply.ReturnValue == "" {
 		return nil, fmt.Errorf("%w: it has no return_value", ErrMalformed)
 	}
+	p.reply.share, lines.share = lines.share, share{}
 	return p.reply, nil
 }
 

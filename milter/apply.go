@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	gomilter "github.com/d--j/go-milter"
@@ -29,6 +30,9 @@ const MaxHeaderField = 59_900
 // held, cannot be left out and is an error. After an error what was written is
 // the caller's to take back.
 func (s *session) apply(m gomilter.Modifier, changes []Change) error {
+	if n := packetBytes(changes); n > readAheadBytes {
+		s.g.out = slices.Grow(s.g.out, n) // once: growing step by step it would be there three times
+	}
 	leftOut := 0
 	for i, c := range changes {
 		switch err := s.applyOne(m, c); {
@@ -42,6 +46,30 @@ func (s *session) apply(m gomilter.Modifier, changes []Change) error {
 		s.logger().Warn("header changes left out, the MTA does not offer them", "changes", leftOut)
 	}
 	return nil
+}
+
+// packetCost is more than a packet has besides the name and the value of a field.
+const packetCost = 16
+
+// packetBytes returns how many bytes the packets of all fields take at most, as far as
+// they can be sent.
+func packetBytes(changes []Change) (n int) {
+	for _, c := range changes {
+		var name, value string
+		switch c := c.(type) {
+		case AddHeader:
+			name, value = c.Name, c.Value
+		case InsertHeader:
+			name, value = c.Name, c.Value
+		case ChangeHeader:
+			name, value = c.Name, c.Value
+		case DeleteHeader:
+			name = c.Name
+		}
+		field := len(name) + len(value) + strings.Count(value, "\n") // each may get a tab behind it
+		n += packetCost + min(field, MaxHeaderField)
+	}
+	return n
 }
 
 func isHeaderChange(c Change) bool {

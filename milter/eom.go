@@ -30,6 +30,7 @@ func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response
 		s.logger().Error("a change could not be sent to the MTA, the message is tempfailed", "error", err)
 		outcome = Outcome{Sent: TempFail(replyFailure), Err: err}
 	}
+	outcome.Sent.changes = nil // they are in the guard's buffer, where a slow MTA may leave them for long
 	response = s.response(outcome.Sent)
 	if gone != nil {
 		outcome = Outcome{Err: gone}

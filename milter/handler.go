@@ -50,7 +50,7 @@ type Transaction interface {
 type Outcome struct {
 	// Sent is the verdict that the MTA was sent. It differs from the one that the
 	// handler gave when a change could not be sent: then it is a tempfail. It is
-	// the zero Verdict when nothing was sent.
+	// the zero Verdict when nothing was sent. It has no changes any more.
 	Sent Verdict
 
 	// Err is nil when Sent was written to the MTA in full. Otherwise it says why

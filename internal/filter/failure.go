@@ -25,6 +25,7 @@ const (
 const (
 	causeRequest   Cause = "request"         // no request can be made of this message
 	causeHeader    Cause = "header"          // the header passes our limits
+	causeRoom      Cause = "room"            // other replies leave no memory for this one
 	causePanic     Cause = "panic"           // a defect of ours; the session answers
 	causeDelivered Cause = "maybe-delivered" // care of the server: it had the whole request, its reply did not come
 	causeShutdown  Cause = "shutdown"        // the program ends

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/internal/minutely"
 	"github.com/amavis-milter/amavis-milter/internal/spool"
 	"github.com/amavis-milter/amavis-milter/milter"
 )
@@ -76,6 +77,8 @@ type Filter struct {
 	scanners *scanners
 	unknown  unknownNames
 	names    namesInAll
+	replies  *ampdp.Room
+	warnRoom minutely.Cases
 }
 
 var _ milter.Handler = (*Filter)(nil)
@@ -94,8 +97,10 @@ func New(opt Options) *Filter {
 		slots:    slots{limit: max(opt.MaxConns, 0)},
 		scanners: newScanners(opt.RetryTime, opt.MaxWait, opt.Log),
 		names:    namesInAll{log: opt.Log},
+		replies:  ampdp.NewRoom(maxReplies, ownReply),
 	}
 	for _, c := range clients(opt.Scanners) {
+		c.Client = withRoom(c.Client, f.replies)
 		f.scanners.add(c.Network+":"+c.Address, c)
 	}
 	return f

@@ -171,6 +171,8 @@ func (s *scan) learn(ctx context.Context, v *visit, e *ampdp.Error, began time.T
 	case e.Cause == ampdp.CauseBusy, e.Cause == ampdp.CauseMalformed, e.Cause == ampdp.CauseUnavailable && e.RequestSent:
 		s.answered(v.scanner, began)
 		s.rest(v.scanner, began, e)
+	case e.Cause == ampdp.CauseNoRoom: // it has replied, and the want is ours
+		s.answered(v.scanner, began)
 	case e.NoMeans, e.Cause == ampdp.CauseRequest, ctx.Err() != nil: // not the scanner's doing
 	default:
 		s.rest(v.scanner, began, e)
@@ -222,6 +224,8 @@ func (s *scan) judge(ctx context.Context, v *visit, err error, began time.Time) 
 		return &failure{CauseTimeout, err}
 	case ampdp.CauseMalformed:
 		return &failure{CauseMalformed, err}
+	case ampdp.CauseNoRoom: // another scanner's reply would find none either
+		return &failure{causeRoom, err}
 	}
 	return &failure{causeRequest, err}
 }

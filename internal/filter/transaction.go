@@ -18,9 +18,10 @@ type transaction struct {
 	env      *milter.Envelope
 	draft    *spool.Draft // nil if it could not be made
 	fields   headerFields
-	broken   *failure // why the message will not be scanned; nothing is stored then
-	skipped  bool     // it shall not be scanned; nothing is stored then
-	skipOver int64    // bytes beyond which it shall not
+	reply    *ampdp.Reply // its edits are in use until End
+	broken   *failure     // why the message will not be scanned; nothing is stored then
+	skipped  bool         // it shall not be scanned; nothing is stored then
+	skipOver int64        // bytes beyond which it shall not
 	removed  bool
 	asked    bool // for the verdict
 	summary  summary
@@ -125,7 +126,7 @@ func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 		return milter.Accept(unscannedChanges(causeSkipped, &t.fields, t.filter.opt.XHeader)...), causeSkipped
 	}
 	reply, err := t.ask(ctx, log)
-	if reply != nil {
+	if t.reply = reply; reply != nil {
 		t.summary.logID = reply.LogID
 	}
 	if err != nil && ctx.Err() != nil {
@@ -195,6 +196,9 @@ func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdi
 		what = "amavisd may have delivered the message: tempfail, whatever --on-failure says"
 	case isLimit(f):
 		level = slog.LevelDebug // whoever counts tells, once a minute
+	case f.cause == causeRoom:
+		level = slog.LevelDebug
+		t.filter.tellRoom(f.err)
 	case f.cause == CauseSpool || f.cause == causeRequest:
 		level = slog.LevelError
 	}
@@ -205,6 +209,7 @@ func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdi
 // End removes what is left of the message and writes its line to the log.
 func (t *transaction) End(outcome milter.Outcome) {
 	t.fields.release()
+	defer t.reply.Release() // the line tells of it, and whoever sent its edits is done
 	t.remove()
 	t.summary.log(t.filter.opt.Log, t.env, t.asked, outcome)
 }

@@ -1,0 +1,30 @@
+package filter
+
+import "github.com/amavis-milter/amavis-milter/ampdp"
+
+const (
+	// maxReplies is how many bytes amavisd's replies may take in memory for all
+	// messages together, from their first byte until their edits have left for the MTA,
+	// what each may hold in any case aside.
+	maxReplies = 16 << 20
+
+	// ownReply is how many bytes each reply may take whatever the others do: some
+	// hundred edits. So a scanner that sends what no amavisd does takes nothing from the
+	// mail of others. It is what the message itself had in memory before it was sealed.
+	ownReply = 64 << 10
+)
+
+// withRoom returns a client like c whose replies are counted with those of others.
+func withRoom(c *ampdp.Client, room *ampdp.Room) *ampdp.Client {
+	counted := *c
+	counted.Room = room
+	return &counted
+}
+
+// tellRoom tells the log, once a minute, that a reply found no room.
+func (f *Filter) tellRoom(err error) {
+	if n, tell := f.warnRoom.Next(); tell {
+		f.opt.Log.Warn("messages are tempfailed: the replies of all messages together would take too much memory; does amavisd send what it should not?",
+			"limit", maxReplies, "messages", n, "error", err)
+	}
+}
