@@ -1,6 +1,8 @@
 package filter
 
 import (
+	"fmt"
+
 	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/milter"
 )
@@ -9,9 +11,16 @@ import (
 // message: ours, at the top. amavisd counts it, the MTA does not know it.
 const receivedName = "received"
 
+// MaxDeletions is how many header fields of one message are deleted at most, of all
+// names together. Postfix looks for each from the beginning of its queue file, so that
+// a header full of forged marks would cost it the square of their number. Mail that
+// went through a hundred filters has fewer.
+const MaxDeletions = 1000
+
 // acceptChanges returns the changes of a message that amavisd let pass: its edits
-// in the order given, then ours to the marks that we own.
-func acceptChanges(edits []ampdp.Edit, recipients []milter.Path, fields *headerFields, xHeader HeaderField) []milter.Change {
+// in the order given, then ours to the marks that we own. Its error is that of
+// editMapper.done.
+func acceptChanges(edits []ampdp.Edit, recipients []milter.Path, fields *headerFields, xHeader HeaderField) ([]milter.Change, error) {
 	m := editMapper{fields: fields, recipients: recipients, changes: make([]milter.Change, 0, len(edits)+1)}
 	for _, edit := range edits {
 		m.edit(edit)
@@ -20,7 +29,7 @@ func acceptChanges(edits []ampdp.Edit, recipients []milter.Path, fields *headerF
 	// mark's room.
 	m.deleteField(UnscannedHeader)
 	m.xHeader(xHeader)
-	return m.changes
+	return m.done()
 }
 
 // editMapper turns amavisd's edits of one message into milter changes.
@@ -28,6 +37,7 @@ type editMapper struct {
 	fields     *headerFields
 	recipients []milter.Path // of the message
 	changes    []milter.Change
+	deletions  int                      // of header fields, those beyond MaxDeletions too
 	told       map[string][]milter.Path // recipients by what amavisd was told of them
 	marks      nameTable                // what was done to the fields of a name
 }
@@ -62,6 +72,22 @@ func (m *editMapper) edit(edit ampdp.Edit) {
 }
 
 func (m *editMapper) add(c milter.Change) { m.changes = append(m.changes, c) }
+
+// delete deletes one header field.
+func (m *editMapper) delete(index int, name string) {
+	if m.deletions++; m.deletions <= MaxDeletions {
+		m.add(milter.DeleteHeader{Index: index, Name: name})
+	}
+}
+
+// done returns the changes. Its error is a *failure: to leave some deletions out would
+// let forged fields pass.
+func (m *editMapper) done() ([]milter.Change, error) {
+	if m.deletions > MaxDeletions {
+		return nil, &failure{causeHeader, fmt.Errorf("%w: %d fields of it would have to be deleted, more than %d", errHeaderTooLarge, m.deletions, MaxDeletions)}
+	}
+	return m.changes, nil
+}
 
 // deleteRecipient deletes all recipients of whom amavisd was told what it names: they
 // were typed in several ways, and the MTA finds each by his own. amavisd names each of
@@ -124,17 +150,22 @@ func (m *editMapper) deleteHeader(e ampdp.DeleteHeader) {
 		return
 	}
 	if index := e.Index - 1; index >= 1 && index <= m.fields.count(e.Name) {
-		m.add(milter.DeleteHeader{Index: index, Name: m.fields.spelling(e.Name)})
+		m.delete(index, m.fields.spelling(e.Name))
 	}
 }
 
-// deleteField deletes all fields of the name that came with the message, once.
+// deleteField deletes all fields of the name that came with the message, once, from
+// the last to the first: Postfix moves the later indexes up after each deletion,
+// sendmail does not, and this order suits both.
 func (m *editMapper) deleteField(name string) {
 	if m.has(name, markDeleted) {
 		return
 	}
 	m.mark(name, markDeleted)
-	m.changes = deleteAll(m.changes, m.fields, name)
+	spelling := m.fields.spelling(name)
+	for i := m.fields.count(name); i >= 1; i-- {
+		m.delete(i, spelling)
+	}
 }
 
 // changeHeader passes a change on. A field that the message does not have, or no
@@ -169,26 +200,15 @@ func (m *editMapper) xHeader(x HeaderField) {
 	}
 	spelling := m.fields.spelling(x.Name)
 	for i := n; i > 1; i-- {
-		m.add(milter.DeleteHeader{Index: i, Name: spelling})
+		m.delete(i, spelling)
 	}
 	m.add(milter.ChangeHeader{Index: 1, Name: spelling, Value: x.Value})
 }
 
-// deleteAll appends the deletion of every field of the name that came with the
-// message, from the last to the first: Postfix moves the later indexes up after
-// each deletion, sendmail does not, and this order suits both.
-func deleteAll(changes []milter.Change, fields *headerFields, name string) []milter.Change {
-	spelling := fields.spelling(name)
-	for i := fields.count(name); i >= 1; i-- {
-		changes = append(changes, milter.DeleteHeader{Index: i, Name: spelling})
-	}
-	return changes
-}
-
 // unscannedChanges marks a message that passes without a scan: it bears the field
 // X-Amavis-Milter-Unscanned, once, and no X-header, not even one that came with it
-// and would now be a lie.
-func unscannedChanges(c Cause, fields *headerFields, xHeader HeaderField) []milter.Change {
+// and would now be a lie. Its error is that of editMapper.done.
+func unscannedChanges(c Cause, fields *headerFields, xHeader HeaderField) ([]milter.Change, error) {
 	m := editMapper{fields: fields}
 	m.deleteField(UnscannedHeader)
 	m.deleteField(DefaultXHeader.Name)
@@ -196,5 +216,5 @@ func unscannedChanges(c Cause, fields *headerFields, xHeader HeaderField) []milt
 		m.deleteField(xHeader.Name)
 	}
 	m.add(milter.AddHeader{Name: UnscannedHeader, Value: string(c)})
-	return m.changes
+	return m.done()
 }

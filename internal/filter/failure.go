@@ -83,6 +83,7 @@ const UnscannedHeader = "X-Amavis-Milter-Unscanned"
 var (
 	replyUnavailable = milter.MustSMTPReply(451, "4.3.0", "Content scanner unavailable, try again later")
 	replyNoSpace     = milter.MustSMTPReply(452, "4.3.1", "Insufficient system storage, try again later")
+	replyHeader      = milter.MustSMTPReply(451, "4.3.4", "Message header too large")
 	replyShutdown    = milter.MustSMTPReply(451, "4.3.2", "Service is shutting down, try again later")
 	replyUnscannable = milter.MustSMTPReply(554, "5.3.0", "Content scanner unavailable, message refused")
 )
@@ -123,28 +124,41 @@ func asFailure(err error) *failure {
 }
 
 // verdict is the one place where a failure becomes a verdict. Quarantine is a
-// tempfail where the MTA has none: without one the message would just pass.
-func (o OnFailure) verdict(f *failure, canQuarantine bool, fields *headerFields, xHeader HeaderField) milter.Verdict {
+// tempfail where the MTA has none: without one the message would just pass. It also
+// returns f, or the failure that keeps the message from passing as f may.
+func (o OnFailure) verdict(f *failure, canQuarantine bool, fields *headerFields, xHeader HeaderField) (milter.Verdict, *failure) {
 	action := o.action(f.cause)
 	if action == ActionQuarantine && !canQuarantine {
 		action = ActionTempFail
 	}
 	switch action {
-	case ActionAccept:
-		return milter.Accept(unscannedChanges(f.cause, fields, xHeader)...)
-	case ActionQuarantine:
-		changes := unscannedChanges(f.cause, fields, xHeader)
-		return milter.Accept(append(changes, milter.Quarantine{Reason: "not scanned: " + string(f.cause)})...)
+	case ActionAccept, ActionQuarantine:
+		changes, err := unscannedChanges(f.cause, fields, xHeader)
+		if err != nil {
+			f = asFailure(err)
+			return milter.TempFail(f.reply()), f
+		}
+		if action == ActionQuarantine {
+			changes = append(changes, milter.Quarantine{Reason: "not scanned: " + string(f.cause)})
+		}
+		return milter.Accept(changes...), f
 	case ActionReject:
-		return milter.Reject(replyUnscannable)
+		return milter.Reject(replyUnscannable), f
 	}
+	return milter.TempFail(f.reply()), f
+}
+
+// reply is what the SMTP client reads of a failure that is a tempfail.
+func (f *failure) reply() milter.SMTPReply {
 	switch {
 	case f.cause == CauseSpool && spool.IsNoSpace(f.err), errors.Is(f.err, errNamesInAll):
-		return milter.TempFail(replyNoSpace)
+		return replyNoSpace
+	case f.cause == causeHeader:
+		return replyHeader
 	case f.cause == causeShutdown:
-		return milter.TempFail(replyShutdown)
+		return replyShutdown
 	}
-	return milter.TempFail(replyUnavailable)
+	return replyUnavailable
 }
 
 // action returns what is to be done about a cause. Whatever is not one of the

@@ -21,14 +21,15 @@ var errHeaderTooLarge = errors.New("the header of the message is too large")
 // need to know, and no more. Values are not kept. The zero value is an empty header
 // that counts for itself alone. What is told to inAll is given back by release.
 type headerFields struct {
-	inAll  *namesInAll // nil for none
-	table  nameTable
-	text   strings.Builder // the latest names of the table, one behind the other
-	fields int
-	bytes  int
-	names  int64 // bytes of memory that the names take
-	taken  int64 // of them counted in inAll
-	full   bool  // inAll has refused it
+	inAll   *namesInAll // nil for none
+	xHeader string      // the name of ours
+	table   nameTable
+	text    strings.Builder // the latest names of the table, one behind the other
+	fields  int
+	bytes   int
+	names   int64 // bytes of memory that the names take
+	taken   int64 // of them counted in inAll
+	full    bool  // inAll has refused it
 }
 
 // usualFields is how many names the header of nearly every mail has at most.
@@ -58,10 +59,19 @@ func (h *headerFields) add(name, value string) error {
 		}
 		f = h.table.insert(h.keep(name), hash)
 	}
+	if f.count == MaxDeletions && h.isMark(name) {
+		return fmt.Errorf("%w: more than %d fields of it are forged marks", errHeaderTooLarge, MaxDeletions)
+	}
 	f.count++
 	h.fields++
 	h.bytes += len(name) + len(value)
 	return nil
+}
+
+// isMark reports whether fields of that name do not pass as they came. Of these no more
+// need be taken than can be deleted.
+func (h *headerFields) isMark(name string) bool {
+	return equalNames(name, UnscannedHeader) || equalNames(name, h.xHeader)
 }
 
 // keep returns a copy of a name: the session's buffer, of which it is a part, must not

@@ -114,7 +114,7 @@ func (f *Filter) Close() { f.scanners.close() }
 // writes the Received field. What goes wrong with that is told by the verdict. A
 // message that is skipped for its envelope leaves the disk alone.
 func (f *Filter) Begin(env *milter.Envelope) milter.Transaction {
-	t := &transaction{filter: f, env: env, skipOver: f.skips.over(), fields: headerFields{inAll: &f.names}}
+	t := &transaction{filter: f, env: env, skipOver: f.skips.over(), fields: headerFields{inAll: &f.names, xHeader: f.opt.XHeader.Name}}
 	if _, t.skipped = f.skips.first(env, 0); t.skipped {
 		return t
 	}

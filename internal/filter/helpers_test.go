@@ -71,6 +71,14 @@ func headerOf(t testing.TB, names ...string) *headerFields {
 	return h
 }
 
+// mustPass returns the changes of a message that has to pass.
+func mustPass(changes []milter.Change, err error) []milter.Change {
+	if err != nil {
+		panic(err)
+	}
+	return changes
+}
+
 func checkChanges(t testing.TB, got, want []milter.Change) {
 	t.Helper()
 	if len(got) == 0 && len(want) == 0 {

@@ -63,7 +63,7 @@ func TestShortOwnShortage(t *testing.T) {
 func TestSpoolShortageVerdict(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
 		f := spoolFailure(fmt.Errorf("making spool directory /w/milter/x: %w", errno))
-		v := PassOnFailure().verdict(f, true, new(headerFields), HeaderField{})
+		v, _ := PassOnFailure().verdict(f, true, new(headerFields), HeaderField{})
 		if v.Disposition() != milter.DispositionTempFail || v.Reply() != replyUnavailable {
 			t.Errorf("%v: %v %v, want %v", errno, v.Disposition(), v.Reply(), replyUnavailable)
 		}

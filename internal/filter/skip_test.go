@@ -170,7 +170,7 @@ func TestSkipNotBeyondTheHeaderLimit(t *testing.T) {
 				checkVerdict(t, v, milter.DispositionAccept, "", skipped...)
 				continue
 			}
-			checkVerdict(t, v, milter.DispositionTempFail, replyUnavailable.String())
+			checkVerdict(t, v, milter.DispositionTempFail, headerReply)
 			if s := b.summary(); !strings.Contains(s, " cause=header ") || strings.Contains(s, "rule=") {
 				t.Errorf("%s, %d fields: %s", name, n, s)
 			}

@@ -122,8 +122,12 @@ func (t *transaction) Verdict(ctx context.Context) milter.Verdict {
 func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 	log := messageLog(t.filter.opt.Log, t.env)
 	if rule, ok := t.skip(); ok {
+		changes, err := unscannedChanges(causeSkipped, &t.fields, t.filter.opt.XHeader)
+		if err != nil {
+			return t.failureVerdict(asFailure(err), log)
+		}
 		t.summary.rule = rule.String()
-		return milter.Accept(unscannedChanges(causeSkipped, &t.fields, t.filter.opt.XHeader)...), causeSkipped
+		return milter.Accept(changes...), causeSkipped
 	}
 	reply, err := t.ask(ctx, log)
 	if t.reply = reply; reply != nil {
@@ -140,7 +144,11 @@ func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 		return t.failureVerdict(asFailure(err), log)
 	}
 	t.filter.unknown.report(log, reply.Unknown)
-	return replyVerdict(reply, t.env.Recipients, &t.fields, t.filter.opt.XHeader, log), ""
+	verdict, err := replyVerdict(reply, t.env.Recipients, &t.fields, t.filter.opt.XHeader, log)
+	if err != nil {
+		return t.failureVerdict(asFailure(err), log)
+	}
+	return verdict, ""
 }
 
 // skip returns the rule by which the message passes without a scan. A spool that
@@ -187,7 +195,7 @@ func (t *transaction) ask(ctx context.Context, log *slog.Logger) (*ampdp.Reply, 
 
 // failureVerdict answers a message that was not scanned and tells the log why.
 func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdict, Cause) {
-	verdict := t.filter.opt.OnFailure.verdict(f, t.env.CanQuarantine, &t.fields, t.filter.opt.XHeader)
+	verdict, f := t.filter.opt.OnFailure.verdict(f, t.env.CanQuarantine, &t.fields, t.filter.opt.XHeader)
 	level, what := slog.LevelWarn, "the message was not scanned"
 	switch {
 	case verdict.Disposition() == milter.DispositionAccept:

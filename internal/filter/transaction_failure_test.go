@@ -162,12 +162,12 @@ func TestFailures(t *testing.T) {
 		{
 			name: "a header beyond the limit", handler: ampdptest.Continue(),
 			during: func(_ *bench, tx milter.Transaction) { tx.Header("X-Big", strings.Repeat("x", MaxHeaderBytes)) },
-			cause:  causeHeader, level: "WARN", logged: "more than 8388608 bytes",
+			cause:  causeHeader, level: "WARN", logged: "more than 8388608 bytes", reply: headerReply,
 		},
 		{
 			name: "a header beyond the limit, and no spool", handler: ampdptest.Continue(), before: func(b *bench) { b.spool.Close() },
 			during: func(_ *bench, tx milter.Transaction) { tx.Header("X-Big", strings.Repeat("x", MaxHeaderBytes)) },
-			cause:  causeHeader, level: "WARN", logged: "more than 8388608 bytes",
+			cause:  causeHeader, level: "WARN", logged: "more than 8388608 bytes", reply: headerReply,
 		},
 		{
 			name: "a request that cannot be made", handler: ampdptest.Continue(), change: func(o *Options) { o.DeliveryCareOf = "nobody" },

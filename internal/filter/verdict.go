@@ -41,13 +41,13 @@ var dispositions = map[ampdp.ReturnValue]struct {
 var internalErrors = []string{"Failure:", "Error in processing"}
 
 // replyVerdict turns amavisd's reply into the verdict on a message with these
-// recipients and header fields. A reply is whole and checked when it gets here, so this cannot
-// fail: what is odd in it goes to log.
-func replyVerdict(reply *ampdp.Reply, recipients []milter.Path, fields *headerFields, xHeader HeaderField, log *slog.Logger) milter.Verdict {
+// recipients and header fields. A reply is whole and checked when it gets here: what is
+// odd in it goes to log. So its error is only that of acceptChanges.
+func replyVerdict(reply *ampdp.Reply, recipients []milter.Path, fields *headerFields, xHeader HeaderField, log *slog.Logger) (milter.Verdict, error) {
 	row, ok := dispositions[reply.ReturnValue]
 	if !ok { // ampdp lets no other through
 		log.Error("amavisd's return_value is unknown", "return_value", string(reply.ReturnValue))
-		return milter.TempFail(replyUnavailable)
+		return milter.TempFail(replyUnavailable), nil
 	}
 	setReply := reply.SetReply
 	if setReply != nil && setReply.Code/100 != row.replyClass {
@@ -57,13 +57,14 @@ func replyVerdict(reply *ampdp.Reply, recipients []milter.Path, fields *headerFi
 	}
 	switch row.disposition {
 	case milter.DispositionAccept:
-		return milter.Accept(acceptChanges(reply.Edits, recipients, fields, xHeader)...)
+		changes, err := acceptChanges(reply.Edits, recipients, fields, xHeader)
+		return milter.Accept(changes...), err
 	case milter.DispositionReject:
-		return milter.Reject(smtpReply(setReply, row.fallback, log))
+		return milter.Reject(smtpReply(setReply, row.fallback, log)), nil
 	case milter.DispositionDiscard:
-		return milter.Discard()
+		return milter.Discard(), nil
 	default:
-		return milter.TempFail(smtpReply(setReply, row.fallback, log))
+		return milter.TempFail(smtpReply(setReply, row.fallback, log)), nil
 	}
 }
 

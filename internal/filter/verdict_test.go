@@ -10,6 +10,7 @@ import (
 )
 
 const (
+	headerReply  = "451 4.3.4 Message header too large"
 	genericReply = "451 4.3.0 Content scanner unavailable, try again later"
 	rejectReply  = "550 5.7.1 Message content rejected"
 )
@@ -56,7 +57,7 @@ func TestReplyVerdict(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			log, logged := newLog(slog.LevelWarn)
 			reply := &ampdp.Reply{ReturnValue: c.returnValue, SetReply: c.setReply}
-			got := replyVerdict(reply, nil, headerOf(t), HeaderField{}, log)
+			got, _ := replyVerdict(reply, nil, headerOf(t), HeaderField{}, log)
 			checkVerdict(t, got, c.disposition, c.reply)
 			if c.logged == "" && logged.String() != "" || !strings.Contains(logged.String(), c.logged) {
 				t.Errorf("log %q, want %q", logged, c.logged)
@@ -70,7 +71,7 @@ func TestReplyVerdictEditsOnlyWhatPasses(t *testing.T) {
 	log, _ := newLog(slog.LevelWarn)
 	for returnValue := range dispositions {
 		reply := &ampdp.Reply{ReturnValue: returnValue, Edits: []ampdp.Edit{ampdp.AddHeader{Name: "X-A", Value: "1"}}}
-		got := replyVerdict(reply, nil, headerOf(t), DefaultXHeader, log)
+		got, _ := replyVerdict(reply, nil, headerOf(t), DefaultXHeader, log)
 		want := 0
 		if returnValue == ampdp.Continue || returnValue == ampdp.Accept {
 			want = 2

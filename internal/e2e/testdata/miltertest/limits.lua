@@ -29,7 +29,7 @@ for _, n in ipairs({ 9999, 10000, 10001 }) do
 		passed(c)
 	else
 		same(v, "replycode", n .. " header fields")
-		smtp(c, "451", "4.3.0", "Content scanner unavailable, try again later")
+		smtp(c, "451", "4.3.4", "Message header too large")
 		unchanged(c)
 	end
 end
