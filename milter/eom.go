@@ -2,6 +2,7 @@ package milter
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	gomilter "github.com/d--j/go-milter"
@@ -27,7 +28,7 @@ func (s *session) EndOfMessage(m gomilter.Modifier) (response *gomilter.Response
 	outcome := Outcome{Sent: verdict}
 	if err := s.apply(m, verdict.changes); err != nil {
 		s.g.rollback()
-		s.logger().Error("a change could not be sent to the MTA, the message is tempfailed", "error", err)
+		s.logNotSent(err)
 		outcome = Outcome{Sent: TempFail(replyFailure), Err: err}
 	}
 	outcome.Sent.changes = nil // they are in the guard's buffer, where a slow MTA may leave them for long
@@ -63,10 +64,31 @@ func (s *session) logRefusal() {
 		return
 	}
 	attrs := []any{"reply", s.refusal.String(), "client", s.client.Address}
+	if *s.refusal == replyTooManyTo {
+		n, tell := s.srv.warnTo.Next()
+		if !tell {
+			return
+		}
+		attrs = append(attrs, "cases", n)
+	}
 	if s.env != nil {
 		attrs = append(attrs, "from", s.env.Sender.String(), "nrcpt", len(s.env.Recipients))
 	}
 	s.logger().Warn("message refused before it was scanned", attrs...)
+}
+
+// logNotSent logs a message whose changes could not be sent. Fields that are too long
+// come as often as somebody sends them.
+func (s *session) logNotSent(err error) {
+	attrs := []any{"error", err}
+	if errors.Is(err, errLongField) {
+		n, tell := s.srv.warnField.Next()
+		if !tell {
+			return
+		}
+		attrs = append(attrs, "cases", n)
+	}
+	s.logger().Error("a change could not be sent to the MTA, the message is tempfailed", attrs...)
 }
 
 // warnDisorder tells of frames that are no message.

@@ -69,6 +69,8 @@ type Server struct {
 	warnFrame   minutely.Cases
 	warnEnd     minutely.Cases
 	warnOrder   minutely.Cases
+	warnTo      minutely.Cases
+	warnField   minutely.Cases
 }
 
 // NewServer makes a server that gives the messages of its connections to handler.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
-	"github.com/amavis-milter/amavis-milter/internal/minutely"
 	"github.com/amavis-milter/amavis-milter/internal/spool"
 	"github.com/amavis-milter/amavis-milter/milter"
 )
@@ -78,7 +77,7 @@ type Filter struct {
 	unknown  unknownNames
 	names    namesInAll
 	replies  *ampdp.Room
-	warnRoom minutely.Cases
+	limits   limitLines
 }
 
 var _ milter.Handler = (*Filter)(nil)

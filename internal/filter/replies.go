@@ -20,11 +20,3 @@ func withRoom(c *ampdp.Client, room *ampdp.Room) *ampdp.Client {
 	counted.Room = room
 	return &counted
 }
-
-// tellRoom tells the log, once a minute, that a reply found no room.
-func (f *Filter) tellRoom(err error) {
-	if n, tell := f.warnRoom.Next(); tell {
-		f.opt.Log.Warn("messages are tempfailed: the replies of all messages together would take too much memory; does amavisd send what it should not?",
-			"limit", maxReplies, "messages", n, "error", err)
-	}
-}

@@ -3,7 +3,6 @@ package filter
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net"
 	"path/filepath"
 	"runtime"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
 	"github.com/amavis-milter/amavis-milter/ampdp/ampdptest"
-	"github.com/amavis-milter/amavis-milter/internal/minutely"
 	"github.com/amavis-milter/amavis-milter/milter"
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
 )
@@ -259,25 +257,4 @@ func TestNoRoomIsNoScannersFault(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Those that find no room are told once a minute, with their number.
-func TestNoRoomIsLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log, logged := newLog(0)
-		f := &Filter{opt: Options{Log: log}}
-		for range 3 {
-			f.tellRoom(ampdp.ErrNoRoom)
-		}
-		time.Sleep(minutely.Pause - 1)
-		f.tellRoom(ampdp.ErrNoRoom)
-		if len(logged.lines("level=WARN", "messages=1")) != 1 || len(logged.lines()) != 1 {
-			t.Errorf("logged: %s", logged)
-		}
-		time.Sleep(1) // fake time
-		f.tellRoom(ampdp.ErrNoRoom)
-		if len(logged.lines("messages=4")) != 1 || len(logged.lines()) != 2 {
-			t.Errorf("logged: %s", fmt.Sprint(logged))
-		}
-	})
 }

@@ -204,13 +204,18 @@ func (t *transaction) failureVerdict(f *failure, log *slog.Logger) (milter.Verdi
 		what = "amavisd may have delivered the message: tempfail, whatever --on-failure says"
 	case isLimit(f):
 		level = slog.LevelDebug // whoever counts tells, once a minute
-	case f.cause == causeRoom:
-		level = slog.LevelDebug
-		t.filter.tellRoom(f.err)
 	case f.cause == CauseSpool || f.cause == causeRequest:
 		level = slog.LevelError
 	}
-	log.Log(context.Background(), level, what, "cause", string(f.cause), "error", f.err)
+	attrs := []any{"cause", string(f.cause), "error", f.err}
+	if cases := t.filter.limits.of(f); cases != nil && verdict.Disposition() != milter.DispositionAccept {
+		if n, tell := cases.Next(); tell {
+			attrs = append(attrs, "cases", n)
+		} else {
+			level = slog.LevelDebug
+		}
+	}
+	log.Log(context.Background(), level, what, attrs...)
 	return verdict, f.cause
 }
 
