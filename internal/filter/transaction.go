@@ -134,8 +134,11 @@ func (t *transaction) answer(ctx context.Context) (milter.Verdict, Cause) {
 		t.summary.logID = reply.LogID
 	}
 	if err != nil && ctx.Err() != nil {
-		if errors.Is(context.Cause(ctx), milter.ErrServerClosed) {
+		switch cause := context.Cause(ctx); {
+		case errors.Is(cause, milter.ErrServerClosed):
 			return milter.TempFail(replyShutdown), causeShutdown
+		case errors.Is(cause, milter.ErrVerdictLate): // it is given if it still comes in time
+			return milter.TempFail(replyUnavailable), CauseTimeout
 		}
 		// Nobody reads this answer; the summary tells who went away.
 		return milter.TempFail(replyUnavailable), ""

@@ -133,3 +133,17 @@ func TestReplyInTheMomentOfTheEnd(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A verdict that was called off, and comes all the same, is sent: its line tells why
+// the message was not scanned.
+func TestVerdictCalledOffHasACause(t *testing.T) {
+	b := newBench(t, ampdptest.Hang(), nil)
+	tx := b.Begin(testEnvelope())
+	send(tx)
+	v := tx.Verdict(canceled(milter.ErrVerdictLate))
+	checkVerdict(t, v, milter.DispositionTempFail, genericReply)
+	tx.End(milter.Outcome{Sent: v})
+	if s := b.summary(); !strings.Contains(s, " cause=timeout ") {
+		t.Errorf("summary: %s", s)
+	}
+}
