@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/internal/minutely"
+	"github.com/amavis-milter/amavis-milter/internal/panics"
 	gomilter "github.com/d--j/go-milter"
 )
 
@@ -147,11 +148,11 @@ func (srv *Server) serveConn(conn net.Conn) {
 	g := newGuard(conn, srv.times)
 	defer func() {
 		if p := recover(); p != nil {
-			logPanic(srv.peerLog(conn), "negotiation", p)
+			panics.Log(srv.peerLog(conn), "negotiation", p)
 			g.Close()
 		}
 	}()
-	g.panicked = func(p any) { logPanic(srv.peerLog(conn), "reading", p) }
+	g.panicked = func(p any) { panics.Log(srv.peerLog(conn), "reading", p) }
 	g.refused = func(err error) {
 		if err == errNoProgress || err == errNoRoom {
 			if n, tell := srv.warnEnd.Next(); tell {

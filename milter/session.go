@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/amavis-milter/amavis-milter/internal/panics"
 	gomilter "github.com/d--j/go-milter"
 )
 
@@ -63,7 +64,7 @@ func newSession(srv *Server, g *guard) *session { return &session{srv: srv, g: g
 // logged and ends in cure, never in the end of the process.
 func (s *session) recovered(stage string, cure func()) {
 	if p := recover(); p != nil {
-		logPanic(s.logger(), stage, p)
+		panics.Log(s.logger(), stage, p)
 		cure()
 	}
 }

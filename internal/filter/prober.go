@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/ampdp"
+	"github.com/amavis-milter/amavis-milter/internal/panics"
 )
 
 const (
@@ -40,9 +41,39 @@ func (s *scanners) watch(sc *scanner) bool {
 	}
 	if !sc.probing {
 		sc.probing = true
-		s.probers.Go(func() { s.probe(sc) })
+		s.probers.Go(func() { s.prober(sc) })
 	}
 	return true
+}
+
+// prober runs probe to its end. After a panic it begins anew, a while later: a dead
+// scanner without a prober would stay dead, and all mail fail with it.
+func (s *scanners) prober(sc *scanner) {
+	for !s.survives(func() { s.probe(sc) }) && s.sleep(time.Now().Add(probeInterval)) {
+	}
+}
+
+// survives reports whether work came to its end; a panic is logged.
+func (s *scanners) survives(work func()) (done bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			panics.Log(s.log, "probing a scanner", p)
+		}
+	}()
+	work()
+	return true
+}
+
+// sleep waits until a time; false: the end has come before.
+func (s *scanners) sleep(until time.Time) bool {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
 }
 
 // probe watches a scanner until it answers, to a probe or to a message. The waits
@@ -51,14 +82,7 @@ func (s *scanners) probe(sc *scanner) {
 	last := time.Now()
 	for {
 		wait, ok := s.nextProbe(sc)
-		if !ok {
-			return
-		}
-		timer := time.NewTimer(time.Until(last.Add(wait)))
-		select {
-		case <-timer.C:
-		case <-s.ctx.Done():
-			timer.Stop()
+		if !ok || !s.sleep(last.Add(wait)) {
 			return
 		}
 		last = time.Now()
