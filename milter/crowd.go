@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/internal/minutely"
+	"github.com/amavis-milter/amavis-milter/internal/panics"
 )
 
 // crowd is everybody who is connected, and what they hold together. Whoever comes
@@ -162,7 +163,7 @@ func (c *crowd) close(evicted []*guard) bool {
 		c.leave(g)
 	}
 	// To close one waits until its reader has noticed: not with all others waiting.
-	go survive(c.log, "making room", func() {
+	go panics.Survive(c.log, "making room", func() {
 		for _, g := range evicted {
 			_ = g.shut()
 		}
@@ -231,7 +232,7 @@ func (c *crowd) ordinary(n int) {
 // wantRoom sees to it that relieve is at work.
 func (c *crowd) wantRoom() {
 	if c.relieving.CompareAndSwap(false, true) {
-		go survive(c.log, "making room", c.relieve)
+		go panics.Survive(c.log, "making room", c.relieve)
 	}
 }
 
@@ -254,7 +255,7 @@ func (c *crowd) relieve() {
 	c.mu.Lock()
 	c.close(c.debtors(grace, excess))
 	c.mu.Unlock()
-	time.AfterFunc(searchPause, func() { survive(c.log, "making room", c.relieve) })
+	time.AfterFunc(searchPause, func() { panics.Survive(c.log, "making room", c.relieve) })
 }
 
 // debtors returns the connections that have owed us the rest of a frame for longest, for so

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/amavis-milter/amavis-milter/internal/panics"
 )
 
 // dormitory is where connections doze. It needs a log and a time to be ready.
@@ -84,7 +86,7 @@ func (d *dormitory) open() bool {
 // run rouses whom the set tells of. If that ends before the dormitory is closed nobody
 // lies down any more, and who does is roused.
 func (d *dormitory) run(set *readySet) {
-	survive(d.log, "idle connections", func() { set.run(d.rouse) })
+	panics.Survive(d.log, "idle connections", func() { set.run(d.rouse) })
 	d.mu.Lock()
 	closed, numbers := d.closed, slices.Collect(maps.Keys(d.beds))
 	d.closed = true

@@ -31,8 +31,8 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 	}
 }
 
-// awaitRelief waits until there is room for buffers of ordinary size again. Meanwhile it is
-// we who do not read, and the MTA owes us nothing.
+// awaitRelief waits until there is room for buffers of ordinary size again, which relieve
+// makes at the cost of who has owed us for longest. Who waits owes us, too, as above.
 func (g *guard) awaitRelief(wait bool) error {
 	if !g.crowd.isFull() {
 		return nil
@@ -40,7 +40,6 @@ func (g *guard) awaitRelief(wait bool) error {
 	if !wait {
 		return errNoRoom
 	}
-	g.settled()
 	late := time.Now().Add(g.times.Frame)
 	poll := time.NewTicker(bufferPoll)
 	defer poll.Stop()
@@ -51,7 +50,6 @@ func (g *guard) awaitRelief(wait bool) error {
 		}
 	}
 	g.setReadDeadline(g.times.Frame) // what came meanwhile is not late
-	g.owing()
 	return nil
 }
 

@@ -1,6 +1,10 @@
 package milter
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/amavis-milter/amavis-milter/internal/panics"
+)
 
 // many tells when there are more connections than a number, and when there are no more
 // so many. The zero value tells nobody.
@@ -44,5 +48,5 @@ func (c *crowd) tellMany() {
 // when there are clearly fewer. It must be set before Serve.
 func (srv *Server) OnMany(connections int, tell func(many bool)) {
 	srv.many.from = connections
-	srv.many.tell = func(are bool) { survive(srv.log, "many connections", func() { tell(are) }) }
+	srv.many.tell = func(are bool) { panics.Survive(srv.log, "many connections", func() { tell(are) }) }
 }

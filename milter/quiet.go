@@ -3,6 +3,8 @@ package milter
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/amavis-milter/amavis-milter/internal/panics"
 )
 
 // quietAfter is how long the events of a server are counted before it is judged whether it
@@ -48,5 +50,5 @@ func (q *quiet) wait(most, seen uint64) {
 // OnQuiet has a function called when it has become quiet, in a goroutine of its own. It
 // must be set before Serve.
 func (srv *Server) OnQuiet(tell func()) {
-	srv.quiet.tell = func() { survive(srv.log, "quiet", tell) }
+	srv.quiet.tell = func() { panics.Survive(srv.log, "quiet", tell) }
 }

@@ -17,11 +17,12 @@ func TestWaitingIsNotLate(t *testing.T) {
 	limit := DefaultTimes().Frame
 	for name, tt := range map[string]struct {
 		frame []byte
-		begun int // bytes; for not all of them there is room
+		begun int           // bytes; for not all of them there is room
+		wait  time.Duration // before there is
 		fill  func(h *hall, sign int)
 	}{
-		"ordinary": {ordinaryFrame, 2 * burstBytes, func(h *hall, sign int) { h.buffered.Add(int64(sign * 3 * maxBufferedBytes)) }},
-		"large":    {bigFrame, 2 * ordinaryBuffer, func(h *hall, sign int) { h.large.Add(int64(sign * maxLargeBytes)) }},
+		"ordinary": {ordinaryFrame, 2 * burstBytes, shortGrace / 2, func(h *hall, sign int) { h.buffered.Add(int64(sign * 3 * maxBufferedBytes)) }},
+		"large":    {bigFrame, 2 * ordinaryBuffer, limit / 2, func(h *hall, sign int) { h.large.Add(int64(sign * maxLargeBytes)) }},
 	} {
 		for _, pause := range []time.Duration{limit - time.Millisecond, limit + time.Millisecond} {
 			inHall(t, Limits{}, func(h *hall) {
@@ -30,7 +31,7 @@ func TestWaitingIsNotLate(t *testing.T) {
 				m.SendUpTo(plainMessage, "body")
 				sent := make(chan error, 1)
 				go func() { sent <- m.SendRaw(tt.frame[:tt.begun]) }()
-				time.Sleep(limit / 2) // fake time
+				time.Sleep(tt.wait) // fake time
 				if len(sent) != 0 {
 					t.Errorf("%s: had room that there was not", name)
 				}

@@ -49,19 +49,8 @@ func (s *scanners) watch(sc *scanner) bool {
 // prober runs probe to its end. After a panic it begins anew, a while later: a dead
 // scanner without a prober would stay dead, and all mail fail with it.
 func (s *scanners) prober(sc *scanner) {
-	for !s.survives(func() { s.probe(sc) }) && s.sleep(time.Now().Add(probeInterval)) {
+	for !panics.Survive(s.log, "probing a scanner", func() { s.probe(sc) }) && s.sleep(time.Now().Add(probeInterval)) {
 	}
-}
-
-// survives reports whether work came to its end; a panic is logged.
-func (s *scanners) survives(work func()) (done bool) {
-	defer func() {
-		if p := recover(); p != nil {
-			panics.Log(s.log, "probing a scanner", p)
-		}
-	}()
-	work()
-	return true
 }
 
 // sleep waits until a time; false: the end has come before.

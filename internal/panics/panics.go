@@ -27,3 +27,15 @@ func Log(log *slog.Logger, stage string, reason any) {
 		}
 	}
 }
+
+// Survive does the work of a goroutine that has nobody else to recover, and reports whether
+// it came to its end. A panic in it is logged, and ends nothing but this work.
+func Survive(log *slog.Logger, stage string, work func()) (done bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			Log(log, stage, p)
+		}
+	}()
+	work()
+	return true
+}
