@@ -25,7 +25,7 @@ func TestSyslogWithoutDescriptors(t *testing.T) {
 	if !errors.Is(lost, syscall.EMFILE) {
 		t.Errorf("without descriptors: %v", lost)
 	}
-	c.advance(syslogRetryPause)
+	c.advance(retryPause)
 	if err := handle(s, "back"); err != nil {
 		t.Fatal(err)
 	}

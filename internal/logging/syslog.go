@@ -15,12 +15,6 @@ import (
 // syslog-ng take 8192, journald more.
 const maxSyslogLine = 2 << 10
 
-// Bounds of the time that syslog may cost.
-const (
-	syslogWriteTimeout = 100 * time.Millisecond // of connecting, and of one write
-	syslogRetryPause   = time.Second            // between two attempts while it does not take lines
-)
-
 // syslogTime is the TIMESTAMP of RFC 3164 section 4.1.2, in local time.
 const syslogTime = time.Stamp
 
@@ -37,9 +31,6 @@ const (
 
 // syslogSockets are where syslog listens: Linux first, then the BSDs.
 var syslogSockets = []string{"/dev/log", "/var/run/log", "/var/run/syslog"}
-
-// errLost says that a line was dropped because syslog did not take it.
-var errLost = errors.New("syslog does not take lines")
 
 // Syslog is a handler that writes to the local syslog with the facility mail.
 //
@@ -58,7 +49,7 @@ func NewSyslog(ident string, pid int, level slog.Leveler) *Syslog {
 }
 
 func newSyslog(ident string, pid int, level slog.Leveler, sockets []string) *Syslog {
-	s := &syslogSink{tag: fmt.Sprintf(" %s[%d]: ", ident, pid), sockets: sockets, now: time.Now}
+	s := &syslogSink{tag: fmt.Sprintf(" %s[%d]: ", ident, pid), sockets: sockets, outage: outage{now: time.Now}}
 	return &Syslog{newHandler(s, level), s}
 }
 
@@ -73,14 +64,12 @@ func (s *Syslog) Close() error {
 type syslogSink struct {
 	tag     string
 	sockets []string
-	now     func() time.Time // for the pause only
 
-	mu        sync.Mutex
-	conn      net.Conn
-	end       string    // what ends a line: LF on a stream, nothing in a datagram
-	downUntil time.Time // no attempt before that
-	lost      int       // lines dropped since the last one that was taken
-	text      []byte    // of the last packet, kept for its memory
+	mu sync.Mutex
+	outage
+	conn net.Conn
+	end  string // what ends a line: LF on a stream, nothing in a datagram
+	text []byte // of the last packet, kept for its memory
 }
 
 func (s *syslogSink) limit() int { return maxSyslogLine }
@@ -88,18 +77,17 @@ func (s *syslogSink) limit() int { return maxSyslogLine }
 func (s *syslogSink) write(at time.Time, level slog.Level, line []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	if at.IsZero() {
-		at = now
-	}
-	if now.Before(s.downUntil) {
+	if s.pauses() {
 		s.lost++
 		return errLost
+	}
+	if at.IsZero() {
+		at = s.now()
 	}
 	err := s.send(at, level, line)
 	if err != nil {
 		s.lost++
-		s.downUntil = s.now().Add(syslogRetryPause)
+		s.pause()
 	}
 	return err
 }
@@ -124,8 +112,7 @@ func (s *syslogSink) sendOnce(at time.Time, level slog.Level, line []byte) error
 		}
 	}
 	if s.lost > 0 {
-		notice := "syslog did not take log lines lost=" + strconv.Itoa(s.lost)
-		if err := s.packet(at, slog.LevelWarn, []byte(notice)); err != nil {
+		if err := s.packet(at, slog.LevelWarn, s.notice("syslog")); err != nil {
 			return err
 		}
 		s.lost = 0
@@ -140,7 +127,7 @@ func (s *syslogSink) packet(at time.Time, level slog.Level, line []byte) error {
 	text := append(strconv.AppendInt(append(s.text[:0], '<'), int64(priority), 10), '>')
 	text = append(at.AppendFormat(text, syslogTime), s.tag...)
 	s.text = append(append(text, line...), s.end...)
-	err := s.conn.SetWriteDeadline(time.Now().Add(syslogWriteTimeout))
+	err := s.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err == nil {
 		_, err = s.conn.Write(s.text)
 	}
@@ -155,7 +142,7 @@ func (s *syslogSink) connect() error {
 	var failures []error
 	for _, path := range s.sockets {
 		for _, network := range []string{"unixgram", "unix"} {
-			conn, err := net.DialTimeout(network, path, syslogWriteTimeout)
+			conn, err := net.DialTimeout(network, path, writeTimeout)
 			if err != nil {
 				failures = append(failures, err)
 				continue

@@ -135,11 +135,11 @@ func TestSyslogMissingAndBack(t *testing.T) {
 		}
 	}
 	l := listenDatagrams(t, path)
-	c.advance(syslogRetryPause / 2)
+	c.advance(retryPause / 2)
 	if err := handle(s, "still in the pause"); !errors.Is(err, errLost) {
 		t.Fatalf("%v, want no attempt", err)
 	}
-	c.advance(syslogRetryPause / 2)
+	c.advance(retryPause / 2)
 	if err := handle(s, "back"); err != nil {
 		t.Fatal(err)
 	}
@@ -193,13 +193,13 @@ func TestSyslogHangs(t *testing.T) {
 			t.Fatalf("%v, want no attempt", err)
 		}
 	}
-	if took := time.Since(start); took > syslogRetryPause {
+	if took := time.Since(start); took > retryPause {
 		t.Errorf("1000 dropped lines took %v", took)
 	}
 	for range sent - 1 {
 		receive(t, l)
 	}
-	c.advance(syslogRetryPause)
+	c.advance(retryPause)
 	if err := handle(s, "back"); err != nil {
 		t.Fatal(err)
 	}
