@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 )
@@ -12,6 +13,19 @@ import (
 // The line of one message, as the daemon writes it.
 func BenchmarkLine(b *testing.B) {
 	b.Run("stderr", func(b *testing.B) { benchmarkLine(b, NewStderr(io.Discard, slog.LevelInfo)) })
+	b.Run("file", func(b *testing.B) {
+		file, err := os.Create(filepath.Join(b.TempDir(), "log"))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { file.Close() })
+		benchmarkLine(b, NewStderr(file, slog.LevelInfo))
+	})
+	b.Run("pipe", func(b *testing.B) {
+		r, w := blockingPipe(b)
+		go io.Copy(io.Discard, r)
+		benchmarkLine(b, NewStderr(w, slog.LevelInfo))
+	})
 	b.Run("syslog", func(b *testing.B) {
 		path := filepath.Join(b.TempDir(), "log")
 		conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})

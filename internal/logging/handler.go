@@ -20,8 +20,8 @@ import (
 
 // sink takes finished lines.
 type sink interface {
-	// write writes one line, without its end, as a whole or not at all. It does not
-	// keep the line.
+	// write writes one line, without its end. It does not keep the line, and does not
+	// wait for long.
 	write(at time.Time, level slog.Level, line []byte) error
 	// limit is the length of the longest line in bytes.
 	limit() int
@@ -68,7 +68,8 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 	return &next
 }
 
-// Handle implements slog.Handler. Its error says that the line was not written.
+// Handle implements slog.Handler. Its error says that the line was not written,
+// or not in time.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	b := buffers.Get().(*buffer)
 	defer b.release()
