@@ -130,7 +130,9 @@ func (s *site) run(cmd *exec.Cmd) *process {
 func (s *site) launch(cmd *exec.Cmd) *process {
 	s.t.Helper()
 	p := &process{site: s, cmd: cmd, ended: make(chan struct{})}
-	p.cmd.Stderr = &p.log
+	if cmd.Stderr == nil {
+		cmd.Stderr = &p.log
+	}
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
