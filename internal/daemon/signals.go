@@ -137,8 +137,8 @@ func (s *Service) end(signals <-chan os.Signal, served <-chan error) error {
 			return nil
 		case sig := <-signals:
 			if isEnd(sig) && ctx.Err() == nil {
+				cancel(ErrSecondSignal) // before the line, which may have to wait
 				s.Log.Warn("ending at once", "signal", sig.String())
-				cancel(ErrSecondSignal)
 			}
 		case <-done:
 			done, grace = nil, time.After(endGrace)

@@ -152,6 +152,40 @@ func TestRunServeStuck(t *testing.T) {
 	})
 }
 
+// slowLog is a log that takes its time for each line.
+type slowLog struct{ slog.Handler }
+
+func (slowLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (slowLog) Handle(context.Context, slog.Record) error { time.Sleep(slowLine); return nil }
+
+const slowLine = 100 * time.Millisecond
+
+// TestRunWithSlowLog: what is told of an end may delay its beginning by a line, and a
+// second signal by none.
+func TestRunWithSlowLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var began, ended time.Duration
+		f := newFakeService(func(ctx context.Context) error {
+			began = time.Since(begin)
+			<-ctx.Done()
+			ended = time.Since(begin)
+			return context.Cause(ctx)
+		})
+		f.Log = slog.New(slowLog{})
+		signals := make(chan os.Signal, 2)
+		signals <- syscall.SIGTERM
+		time.AfterFunc(time.Second, func() { signals <- syscall.SIGTERM })
+		if err := f.Run(signals); err != nil {
+			t.Error(err)
+		}
+		if began != slowLine || ended != time.Second {
+			t.Errorf("Drain began after %v and was to end after %v", began, ended)
+		}
+	})
+}
+
 // TestStarting: TERM and INT end a step of the start, other signals do not.
 func TestStarting(t *testing.T) {
 	failed := errors.New("the step failed")
