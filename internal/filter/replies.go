@@ -9,8 +9,8 @@ const (
 	maxReplies = 16 << 20
 
 	// ownReply is how many bytes each reply may take whatever the others do: some
-	// hundred edits. So a scanner that sends what no amavisd does takes nothing from the
-	// mail of others. It is what the message itself had in memory before it was sealed.
+	// 300 edits. So a scanner that sends what no amavisd does takes nothing from the
+	// mail of others.
 	ownReply = 64 << 10
 )
 
