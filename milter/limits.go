@@ -24,7 +24,7 @@ const (
 	// readAheadBytes, up to ordinaryBuffer each. Beyond it the connections that have owed us
 	// the rest of a frame for longest are closed. Nobody waits for that unless it is more
 	// than twice as much.
-	maxBufferedBytes = 8 << 20
+	maxBufferedBytes = 6 << 20
 
 	// maxLargeBytes bounds what they grow beyond that, for frames that are larger than
 	// any that we negotiate: long header fields, and hostile ones. Who needs more waits.

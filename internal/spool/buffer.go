@@ -17,7 +17,7 @@ const (
 
 	// maxLargeInAll bounds the large buffers of all messages together, in bytes. Messages
 	// beyond it go on in their small ones: their file is begun sooner, and takes more writes.
-	maxLargeInAll = 8 << 20
+	maxLargeInAll = 4 << 20
 )
 
 var (
