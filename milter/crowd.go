@@ -35,8 +35,6 @@ type crowd struct {
 	searched       map[netip.Prefix]time.Time
 	searchedLarger time.Time
 
-	many many
-
 	buffered  atomic.Int64 // bytes by which read buffers exceed readAheadBytes, up to ordinaryBuffer
 	relieving atomic.Bool  // relieve will look at them
 	large     atomic.Int64 // bytes by which they exceed that
@@ -89,7 +87,6 @@ func (c *crowd) track(g *guard) standing {
 		return outside
 	}
 	c.conns[g] = struct{}{}
-	c.judge()
 	return g.standing
 }
 
@@ -201,7 +198,6 @@ func (c *crowd) untrack(g *guard) {
 	}
 	c.leave(g)
 	delete(c.conns, g)
-	c.judge()
 	if c.draining && len(c.conns) == 0 {
 		close(c.empty)
 	}

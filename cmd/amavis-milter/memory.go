@@ -15,36 +15,54 @@ import (
 // oftener where all of it is in use would cost the processor and bring nothing.
 
 const (
-	// manySessions is from how many sessions on memory is scarce.
-	manySessions = 512
+	// spareGarbage is how many bytes of garbage may come before they are collected, whatever
+	// is in use: so a collection is worth its cost with few sessions, where little is in
+	// use, and thousands cost little more than what they hold.
+	spareGarbage = 16 << 20
 
-	// scarceGarbage and usualGarbage are how much garbage may come before it is collected,
-	// in per cent of what is in use. With few sessions that is little: to collect it as
-	// often as with many costs up to a tenth of all CPU and saves a few megabytes, which
-	// come back when it is quiet.
-	scarceGarbage = 40
-	usualGarbage  = 400
+	// leastGarbage and mostGarbage bound that in per cent of what is in use.
+	leastGarbage = 40
+	mostGarbage  = 400
 
 	// worthReturning is how many bytes must have been allocated for memory to be given back:
 	// some fifty messages. It takes two collections, which cost as much.
 	worthReturning = 512 << 10
 )
 
-// tendMemory has garbage collected less often when sessions are few, unless the
-// administrator has set GOGC, and memory given back when it has become quiet. It must come
-// before the server serves.
+// tendMemory has each collection decide when the next one comes, unless the administrator has
+// set GOGC, and memory given back when it has become quiet. It must come before the server
+// serves.
 func tendMemory(server *milter.Server) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(usualGarbage)
-		server.OnMany(manySessions, func(many bool) {
-			if many {
-				debug.SetGCPercent(scarceGarbage)
-			} else {
-				debug.SetGCPercent(usualGarbage)
-			}
-		})
+		debug.SetGCPercent(mostGarbage)
+		(&collector{percent: mostGarbage}).awaitNext()
 	}
 	server.OnQuiet(new(spareMemory).giveBack)
+}
+
+// collector sets how much garbage there may be.
+type collector struct{ percent int }
+
+// awaitNext has collected called behind the next collection, in the runtime's own goroutine.
+func (c *collector) awaitNext() {
+	runtime.AddCleanup(&marker{c}, (*collector).collected, c)
+}
+
+// marker is garbage that the next collection finds.
+type marker struct{ *collector }
+
+func (c *collector) collected() {
+	// Setting it halts the program for a moment, so not for every small change.
+	if percent := garbagePercent(read("/gc/heap/live:bytes")); 10*max(percent-c.percent, c.percent-percent) > c.percent {
+		c.percent = percent
+		debug.SetGCPercent(percent)
+	}
+	c.awaitNext()
+}
+
+// garbagePercent returns how much garbage there may be, in per cent of so many bytes.
+func garbagePercent(live uint64) int {
+	return int(min(max(100*spareGarbage/max(live, 1), leastGarbage), mostGarbage))
 }
 
 // spareMemory is what a burst of mail has taken and left.
@@ -67,8 +85,11 @@ func (m *spareMemory) giveBack() {
 }
 
 // allocated returns how many bytes were allocated so far.
-func allocated() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+func allocated() uint64 { return read("/gc/heap/allocs:bytes") }
+
+// read reads one of the runtime's metrics.
+func read(name string) uint64 {
+	sample := []metrics.Sample{{Name: name}}
 	metrics.Read(sample)
 	return sample[0].Value.Uint64()
 }

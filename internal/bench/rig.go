@@ -51,9 +51,9 @@ var (
 // settled is how long a load runs before a slice is measured.
 const settled = 50 * time.Millisecond
 
-// descriptors is how many must be allowed: those of the connections of the largest row, to the
-// milter and from it.
-const descriptors = 2 * manyConnections
+// descriptors is how many must be allowed: without three for each connection of the largest
+// row, and some for itself, our program lets fewer in.
+const descriptors = 3*manyConnections + 500
 
 // NewRig makes directories below build, on the disk, and in memory, and starts the
 // scanner. Close removes all of it.
