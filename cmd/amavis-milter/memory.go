@@ -25,8 +25,9 @@ const (
 	mostGarbage  = 400
 
 	// worthReturning is how many bytes must have been allocated for memory to be given back:
-	// some fifty messages. It takes two collections, which cost as much.
-	worthReturning = 512 << 10
+	// a dozen messages. It takes two collections, which cost as much as fifty, but when it is
+	// quiet the processor has nothing better to do.
+	worthReturning = 128 << 10
 )
 
 // tendMemory has each collection decide when the next one comes, unless the administrator has
