@@ -146,6 +146,10 @@ func (m *Milter) PeakMemory() (int64, error) { return m.status("VmHWM:") }
 // Memory is the program's resident memory, in bytes.
 func (m *Milter) Memory() (int64, error) { return m.status("VmRSS:") }
 
+// OwnMemory is the part of it that is not the program's file, whose pages come with the code
+// that runs for the first time.
+func (m *Milter) OwnMemory() (int64, error) { return m.status("RssAnon:") }
+
 // status reads a size of /proc/PID/status, proc(5).
 func (m *Milter) status(key string) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.pid))
