@@ -227,43 +227,54 @@ func (c *crowd) ordinary(n int) {
 
 // wantRoom sees to it that relieve is at work.
 func (c *crowd) wantRoom() {
-	if c.relieving.CompareAndSwap(false, true) {
-		go panics.Survive(c.log, "making room", c.relieve)
+	if !c.relieving.CompareAndSwap(false, true) {
+		return
 	}
+	go func() {
+		done := panics.Survive(c.log, "making room", c.relieve)
+		c.relieving.Store(false)
+		if done && c.buffered.Load() > maxBufferedBytes { // since then
+			c.wantRoom()
+		}
+	}()
 }
 
 // relieve closes connections that owe us the rest of a frame, again and again as long as
 // buffers of ordinary size are beyond their bound: also when nothing more comes that
 // could ask for room.
 func (c *crowd) relieve() {
-	excess := c.buffered.Load() - maxBufferedBytes
-	if excess <= 0 {
-		c.relieving.Store(false)
-		if c.buffered.Load() > maxBufferedBytes { // since then
-			c.wantRoom()
+	pause := time.NewTicker(searchPause)
+	defer pause.Stop()
+	for {
+		excess := c.buffered.Load() - maxBufferedBytes
+		if excess <= 0 {
+			return
 		}
-		return
+		c.closeDebtors(excess)
+		<-pause.C
 	}
-	grace := owedGrace
-	if excess > maxBufferedBytes {
-		grace = shortGrace
-	}
-	c.mu.Lock()
-	c.close(c.debtors(grace, excess))
-	c.mu.Unlock()
-	time.AfterFunc(searchPause, func() { panics.Survive(c.log, "making room", c.relieve) })
 }
 
-// debtors returns the connections that have owed us the rest of a frame for longest, for so
-// long at least, until their buffers have as many bytes; c.mu is held.
-func (c *crowd) debtors(grace time.Duration, bytes int64) []*guard {
+func (c *crowd) closeDebtors(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.close(c.debtors(bytes))
+}
+
+// debtors returns the connections that have owed us the rest of a frame for longest, and for
+// too long, until their buffers and those that are given back soon have as many bytes; c.mu
+// is held.
+func (c *crowd) debtors(bytes int64) []*guard {
 	type debtor struct {
 		g    *guard
 		owed time.Duration
 	}
 	var all []debtor
 	for g := range c.conns {
-		if owed, _ := g.owes(); g.standing != outside && owed >= grace && g.buffered.Load() > 0 {
+		switch owed, _ := g.owes(); {
+		case g.standing == outside:
+			bytes -= g.buffered.Load() // it is being closed
+		case owed >= owedGrace && g.buffered.Load() > 0:
 			all = append(all, debtor{g, owed})
 		}
 	}
@@ -278,9 +289,6 @@ func (c *crowd) debtors(grace time.Duration, bytes int64) []*guard {
 	}
 	return chosen
 }
-
-// isFull reports whether buffers of ordinary size have to wait.
-func (c *crowd) isFull() bool { return c.buffered.Load() > 2*maxBufferedBytes }
 
 // reserve takes room for bytes of a larger read buffer if there is any.
 func (c *crowd) reserve(n int) bool {

@@ -204,6 +204,7 @@ func (g *guard) next(idle time.Duration) ([]byte, error) {
 			g.setReadDeadline(idle)
 		case !begun:
 			begun = true
+			g.settled() // what it owed before was the frame's beginning
 			g.setReadDeadline(g.times.Frame)
 		}
 		if g.end > g.start || !g.greeted || !g.contentEnd.IsZero() {

@@ -95,22 +95,18 @@ func (g *guard) count(old, size int) {
 	}
 }
 
-// growBuffer makes the read buffer larger. It waits if all connections together hold too
-// much, or if that is not wanted returns errNoRoom.
+// growBuffer makes the read buffer larger. For a frame that is larger than any we
+// negotiate it waits if all connections together hold too much, or if that is not
+// wanted returns errNoRoom.
 func (g *guard) growBuffer(wait bool) error {
 	size := g.nextSize()
-	var err error
-	switch larger := size - max(len(g.in), ordinaryBuffer); {
-	case g.crowd == nil:
-	case larger > 0:
-		err = g.awaitRoom(larger, wait)
-	case size > burstBytes:
-		err = g.awaitRelief(wait)
+	if larger := size - max(len(g.in), ordinaryBuffer); larger > 0 && g.crowd != nil {
+		if err := g.awaitRoom(larger, wait); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		g.setBuffer(size)
-	}
-	return err
+	g.setBuffer(size)
+	return nil
 }
 
 // nextSize returns the size of the read buffer after this one.

@@ -31,28 +31,6 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 	}
 }
 
-// awaitRelief waits until there is room for buffers of ordinary size again, which relieve
-// makes at the cost of who has owed us for longest. Who waits owes us, too, as above.
-func (g *guard) awaitRelief(wait bool) error {
-	if !g.crowd.isFull() {
-		return nil
-	}
-	if !wait {
-		return errNoRoom
-	}
-	late := time.Now().Add(g.times.Frame)
-	poll := time.NewTicker(bufferPoll)
-	defer poll.Stop()
-	for g.crowd.isFull() {
-		<-poll.C
-		if g.isShut() || !time.Now().Before(late) {
-			return errNoRoom
-		}
-	}
-	g.setReadDeadline(g.times.Frame) // what came meanwhile is not late
-	return nil
-}
-
 // owing notes that the MTA owes us bytes from now on, if it did not yet.
 func (g *guard) owing() {
 	if g.crowd != nil && g.owed.Load() == 0 {

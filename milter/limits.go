@@ -22,8 +22,8 @@ const (
 
 	// maxBufferedBytes is how much the read buffers of all connections may grow beyond
 	// readAheadBytes, up to ordinaryBuffer each. Beyond it the connections that have owed us
-	// the rest of a frame for longest are closed. Nobody waits for that unless it is more
-	// than twice as much.
+	// the rest of a frame for longest are closed, until it is so much. Nobody waits for
+	// that: what is held by those that owe us nothing is needed.
 	maxBufferedBytes = 6 << 20
 
 	// maxLargeBytes bounds what they grow beyond that, for frames that are larger than
@@ -53,10 +53,6 @@ const (
 	// (its offer, the rest of a frame, the rest of a message's content) before its
 	// connection is the first to be closed when there is no room for others.
 	owedGrace = time.Second
-
-	// shortGrace is the same where the read buffers hold twice what they may: MTAs send
-	// the rest of a frame as fast as we read.
-	shortGrace = 100 * time.Millisecond
 
 	// contentGrace is the same for one in the content of a message, when it is about
 	// connections: its MTA may have a slow link or a slow disk.

@@ -21,8 +21,7 @@ func TestWaitingIsNotLate(t *testing.T) {
 		wait  time.Duration // before there is
 		fill  func(h *hall, sign int)
 	}{
-		"ordinary": {ordinaryFrame, 2 * burstBytes, shortGrace / 2, func(h *hall, sign int) { h.buffered.Add(int64(sign * 3 * maxBufferedBytes)) }},
-		"large":    {bigFrame, 2 * ordinaryBuffer, limit / 2, func(h *hall, sign int) { h.large.Add(int64(sign * maxLargeBytes)) }},
+		"large": {bigFrame, 2 * ordinaryBuffer, limit / 2, func(h *hall, sign int) { h.large.Add(int64(sign * maxLargeBytes)) }},
 	} {
 		for _, pause := range []time.Duration{limit - time.Millisecond, limit + time.Millisecond} {
 			inHall(t, Limits{}, func(h *hall) {

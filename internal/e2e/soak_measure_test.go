@@ -16,7 +16,7 @@ const (
 	rest          = 8 * time.Second  // without a change: by then it has given memory back
 	mostMore      = 10               // of a hundred
 	fewDescriptor = 2                // descriptors that are never too many more
-	fewMemory     = 1 << 20          // bytes likewise: a tenth of what is left at rest is less than Go's runtime takes at a time
+	fewMemory     = 2 << 20          // bytes likewise: threads and tables of the runtime, which come with what is broken and stay
 )
 
 // use is what a milter at rest has.

@@ -16,6 +16,8 @@ type limitLines struct{ header, request, reply, room minutely.Cases }
 // is told by who counts it is not here, see isLimit.
 func (l *limitLines) of(f *failure) *minutely.Cases {
 	switch {
+	case isLimit(f):
+		return nil
 	case f.cause == causeHeader:
 		return &l.header
 	case f.cause == causeRequest && errors.Is(f.err, ampdp.ErrRequestTooLarge):
