@@ -43,11 +43,7 @@ func TestAcceptFailsInAnyWay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m, err := miltertest.New(conn, miltertest.Sendmail817)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Greet()
+			m := greeted(t, conn, miltertest.Sendmail817)
 			a, err := m.SendMessage(plainMessage)
 			mustAnswer(t, a, err, "accept")
 			m.Quit()

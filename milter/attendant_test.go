@@ -34,12 +34,8 @@ func TestLateAmidNextMessage(t *testing.T) {
 				srv := NewServer(stuck(release), newTestLog(&logBuffer{}), DefaultTimes())
 				ours, theirs := net.Pipe()
 				go srv.serveConn(theirs)
-				m, err := miltertest.New(ours, miltertest.Postfix37)
-				if err != nil {
-					t.Fatal(err)
-				}
+				m := greeted(t, ours, miltertest.Postfix37)
 				m.Timeout = time.Hour
-				m.Greet()
 				a, err := m.SendMessage(plainMessage)
 				mustAnswer(t, a, err, tempfailed)
 				data := map[byte]string{'M': "<two@x>\x00", 'R': "<r@x>\x00", 'L': "A\x00 b\x00", 'B': "text"}
@@ -72,12 +68,8 @@ func TestLateThenAbort(t *testing.T) {
 		srv := NewServer(h, newTestLog(&logBuffer{}), DefaultTimes())
 		ours, theirs := net.Pipe()
 		go srv.serveConn(theirs)
-		m, err := miltertest.New(ours, miltertest.Postfix37)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := greeted(t, ours, miltertest.Postfix37)
 		m.Timeout = time.Hour
-		m.Greet()
 		a, err := m.SendMessage(plainMessage)
 		mustAnswer(t, a, err, tempfailed)
 		m.SendUpTo(plainMessage, "eom")
@@ -147,12 +139,8 @@ func TestShutdownAfterLate(t *testing.T) {
 		srv := NewServer(stuck(release), newTestLog(&logBuffer{}), DefaultTimes())
 		ours, theirs := net.Pipe()
 		go srv.serveConn(theirs)
-		m, err := miltertest.New(ours, miltertest.Postfix37)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := greeted(t, ours, miltertest.Postfix37)
 		m.Timeout = time.Hour
-		m.Greet()
 		a, err := m.SendMessage(plainMessage)
 		mustAnswer(t, a, err, tempfailed)
 		ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
@@ -193,11 +181,7 @@ func TestAttendantPanics(t *testing.T) {
 	ours, theirs := socketPair()
 	defer ours.Close()
 	go srv.serveConn(explosive{theirs})
-	m, err := miltertest.New(ours, miltertest.Postfix37)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Greet()
+	m := greeted(t, ours, miltertest.Postfix37)
 	a, err := m.SendMessage(plainMessage)
 	mustAnswer(t, a, err, tempfailed)
 	a, err = m.SendMessage(plainMessage)

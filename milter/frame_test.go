@@ -83,11 +83,7 @@ func TestEndOfBodyWithData(t *testing.T) {
 func TestByteByByte(t *testing.T) {
 	b := startServer(t, &testHandler{}, quickTimes())
 	conn := b.dial(t)
-	m, err := miltertest.New(&drip{conn}, miltertest.Sendmail817)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Greet()
+	m := greeted(t, &drip{conn}, miltertest.Sendmail817)
 	a, err := m.SendMessage(plainMessage)
 	mustAnswer(t, a, err, "accept")
 }

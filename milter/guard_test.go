@@ -92,12 +92,8 @@ func TestProgress(t *testing.T) {
 			return Accept(AddHeader{"X-A", "b"})
 		}}
 		synthetic(t, h, func(t *testing.T, b *bench, conn net.Conn) {
-			m, err := miltertest.New(conn, o)
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := greeted(t, conn, o)
 			m.Timeout = time.Minute
-			m.Greet()
 			a, err := m.SendMessage(plainMessage)
 			if err != nil || a.Code != 'a' || len(a.Changes) != 1 || a.Progress != 9 {
 				t.Errorf("version %d: answer %q after %d progress packets, %v; want 9", o.Version, a, a.Progress, err)
@@ -334,11 +330,7 @@ func TestAcceptFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := miltertest.New(conn, miltertest.Sendmail817)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Greet()
+	m := greeted(t, conn, miltertest.Sendmail817)
 	a, err := m.SendMessage(plainMessage)
 	mustAnswer(t, a, err, "accept")
 	if n := strings.Count(log.String(), "cannot accept"); n != 1 {

@@ -96,12 +96,8 @@ func TestVerdictAround(t *testing.T) {
 			return Accept()
 		}}
 		synthetic(t, h, func(t *testing.T, b *bench, conn net.Conn) {
-			m, err := miltertest.New(conn, miltertest.Sendmail817)
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := greeted(t, conn, miltertest.Sendmail817)
 			m.Timeout = time.Hour
-			m.Greet()
 			a, err := m.SendMessage(plainMessage)
 			want := "accept"
 			if pause > limit {

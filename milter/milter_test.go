@@ -159,6 +159,19 @@ func (b *bench) mta(t *testing.T, o miltertest.Offer) *miltertest.MTA {
 	return m
 }
 
+// greeted starts an MTA on a connection and has it greet.
+func greeted(t *testing.T, conn net.Conn, o miltertest.Offer) *miltertest.MTA {
+	t.Helper()
+	m, err := miltertest.New(conn, o)
+	if err == nil {
+		err = m.Greet()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 var plainMessage = miltertest.Message{
 	QueueID: "4XyZ12", Sender: "<a@example.net>", Recipients: []string{"<b@example.org>", "<c@example.org>"},
 	Header: [][2]string{{"From", " a@example.net"}, {"Subject", "  two spaces"}},

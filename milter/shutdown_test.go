@@ -211,11 +211,7 @@ func TestPanics(t *testing.T) {
 			srv := NewServer(h, newTestLog(log), quickTimes())
 			ours, theirs := net.Pipe()
 			go srv.serveConn(theirs)
-			m, err := miltertest.New(ours, miltertest.Postfix37)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m.Greet()
+			m := greeted(t, ours, miltertest.Postfix37)
 			a, err := m.SendMessage(plainMessage)
 			want := "reply 451 4.3.0 Content filter failure, try again later"
 			if stage == "end" {

@@ -45,11 +45,7 @@ func TestWatchPanics(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	go srv.serveConn(faulty{theirs, &armed})
-	m, err := miltertest.New(ours, miltertest.Postfix37)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.Greet()
+	m := greeted(t, ours, miltertest.Postfix37)
 	a, err := m.SendMessage(plainMessage)
 	mustAnswer(t, a, err, "accept")
 	if _, _, err := m.Receive(); err == nil {
