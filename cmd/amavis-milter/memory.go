@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
+	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter"
 )
@@ -15,14 +16,21 @@ import (
 // oftener where all of it is in use would cost the processor and bring nothing.
 
 const (
-	// spareGarbage is how many bytes of garbage may come before they are collected, whatever
-	// is in use: so a collection is worth its cost with few sessions, where little is in
-	// use, and thousands cost little more than what they hold.
-	spareGarbage = 16 << 20
+	// mostSpare is how many bytes of garbage may come before they are collected, whatever
+	// is in use, while there is much mail: so a collection is worth its cost with few
+	// sessions, where little is in use, and thousands cost little more than what they hold.
+	mostSpare = 16 << 20
 
-	// leastGarbage and mostGarbage bound that in per cent of what is in use.
+	// leastSpare is the same while there is little: a small heap is collected more quickly,
+	// and leaves smaller tables behind, which the runtime never gives back.
+	leastSpare = 4 << 20
+
+	// collectAgain is how long it may be until the next collection is due; with more than
+	// mostSpare in that time it comes sooner, with less than leastSpare later.
+	collectAgain = time.Second
+
+	// leastGarbage is the least in per cent of what is in use.
 	leastGarbage = 40
-	mostGarbage  = 400
 
 	// worthReturning is how many bytes must have been allocated for memory to be given back:
 	// a dozen messages. It takes two collections, which cost as much as fifty, but when it is
@@ -35,14 +43,19 @@ const (
 // serves.
 func tendMemory(server *milter.Server) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(mostGarbage)
-		(&collector{percent: mostGarbage}).awaitNext()
+		c := &collector{percent: garbagePercent(0, leastSpare), last: time.Now()}
+		debug.SetGCPercent(c.percent)
+		c.awaitNext()
 	}
 	server.OnQuiet(new(spareMemory).giveBack)
 }
 
 // collector sets how much garbage there may be.
-type collector struct{ percent int }
+type collector struct {
+	percent   int
+	last      time.Time // when garbage was collected
+	allocated uint64    // bytes in all until then
+}
 
 // awaitNext has collected called behind the next collection, in the runtime's own goroutine.
 func (c *collector) awaitNext() {
@@ -53,17 +66,29 @@ func (c *collector) awaitNext() {
 type marker struct{ *collector }
 
 func (c *collector) collected() {
+	now, all := time.Now(), allocated()
+	percent := garbagePercent(read("/gc/heap/live:bytes"), spareGarbage(all-c.allocated, now.Sub(c.last)))
+	c.last, c.allocated = now, all
 	// Setting it halts the program for a moment, so not for every small change.
-	if percent := garbagePercent(read("/gc/heap/live:bytes")); 10*max(percent-c.percent, c.percent-percent) > c.percent {
+	if 10*max(percent-c.percent, c.percent-percent) > c.percent {
 		c.percent = percent
 		debug.SetGCPercent(percent)
 	}
 	c.awaitNext()
 }
 
-// garbagePercent returns how much garbage there may be, in per cent of so many bytes.
-func garbagePercent(live uint64) int {
-	return int(min(max(100*spareGarbage/max(live, 1), leastGarbage), mostGarbage))
+// spareGarbage returns how many bytes of garbage may come before the next collection, when
+// so many were allocated in the time since the last one.
+func spareGarbage(allocated uint64, took time.Duration) uint64 {
+	took = max(took, collectAgain*leastSpare/mostSpare) // a few bytes in no time are not much
+	expected := float64(allocated) * collectAgain.Seconds() / took.Seconds()
+	return uint64(min(max(expected, leastSpare), mostSpare))
+}
+
+// garbagePercent returns how much that is in per cent of what is in use.
+func garbagePercent(live, spare uint64) int {
+	const leastLive = 4 << 20 // to Go
+	return int(max(100*spare/max(live, leastLive), leastGarbage))
 }
 
 // spareMemory is what a burst of mail has taken and left.

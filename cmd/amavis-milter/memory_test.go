@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter"
 )
@@ -24,30 +25,58 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
+// TestSpareGarbage: what would come in a second may come, within limits, and what comes in
+// no time is no second's.
+func TestSpareGarbage(t *testing.T) {
+	for _, c := range []struct {
+		allocated uint64
+		took      time.Duration
+		want      uint64
+	}{
+		{0, 0, leastSpare}, {0, time.Hour, leastSpare}, {mostSpare, time.Hour, leastSpare},
+		{leastSpare, time.Second, leastSpare}, {leastSpare + 1000, time.Second, leastSpare + 1000},
+		{mostSpare, 2 * time.Second, mostSpare / 2}, {mostSpare, time.Second, mostSpare}, {mostSpare + 1000, time.Second, mostSpare},
+		{leastSpare, time.Second / 4, mostSpare}, {leastSpare, time.Microsecond, mostSpare},
+		{1 << 20, time.Microsecond, leastSpare}, {1 << 20, -time.Second, leastSpare}, {1 << 62, 0, mostSpare},
+	} {
+		if got := spareGarbage(c.allocated, c.took); got != c.want {
+			t.Errorf("%d bytes in %v: %d, want %d", c.allocated, c.took, got, c.want)
+		}
+	}
+}
+
 // TestGarbagePercent: there may be as much garbage whatever is in use, within limits.
 func TestGarbagePercent(t *testing.T) {
-	for live, want := range map[uint64]int{
-		0: 400, 1: 400, spareGarbage / 4: 400, spareGarbage/4 + spareGarbage/100: 384, spareGarbage: 100, 2 * spareGarbage: 50,
-		5 * spareGarbage / 2: 40, 3 * spareGarbage: 40, 1 << 50: 40,
+	for live, want := range map[uint64][2]int{
+		0: {100, 400}, 1: {100, 400}, 4 << 20: {100, 400}, 5 << 20: {80, 320}, 8 << 20: {50, 200}, 16 << 20: {40, 100},
+		32 << 20: {40, 50}, 40 << 20: {40, 40}, 48 << 20: {40, 40}, 1 << 50: {40, 40},
 	} {
-		if got := garbagePercent(live); got != want {
+		if got := [2]int{garbagePercent(live, leastSpare), garbagePercent(live, mostSpare)}; got != want {
 			t.Errorf("%d bytes in use: %d %%, want %d", live, got, want)
 		}
 	}
 }
 
-// TestCollector: what is in use decides at each collection.
+// TestCollector: how fast garbage comes, and what is in use, decide at each collection.
 func TestCollector(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	t.Setenv("GOGC", "")
 	tendMemory(milter.NewServer(nil, slog.New(slog.DiscardHandler), milter.DefaultTimes()))
-	now := func() int { percent := debug.SetGCPercent(100); debug.SetGCPercent(percent); return percent }
-	await(t, "little in use", func() bool { runtime.GC(); return now() > leastGarbage })
-	kept = make([]byte, 4*spareGarbage)
-	await(t, "much in use", func() bool { runtime.GC(); return now() == leastGarbage })
-	runtime.KeepAlive(kept)
-	kept = nil
-	await(t, "little in use again", func() bool { runtime.GC(); return now() > leastGarbage })
+	after := func(garbage int) int {
+		kept = make([]byte, garbage)
+		kept = nil
+		runtime.GC()
+		percent := debug.SetGCPercent(100)
+		debug.SetGCPercent(percent)
+		return percent
+	}
+	const little = 100 // per cent of the 4 MiB that Go takes for the least in use
+	await(t, "much garbage", func() bool { return after(2*mostSpare) > 3*little })
+	await(t, "little garbage", func() bool { return after(0) == little })
+	live := make([]byte, 4*mostSpare)
+	await(t, "much in use", func() bool { return after(2*mostSpare) == leastGarbage })
+	runtime.KeepAlive(live)
+	await(t, "little in use again", func() bool { return after(2*mostSpare) > 3*little })
 }
 
 // TestGiveBack: memory is given back after enough was allocated, and not before.
