@@ -151,7 +151,8 @@ func oneLine(s string) string {
 	return string(clean)
 }
 
-// response makes the library's answer of a verdict.
+// response makes the library's answer of a verdict. Where there is a reply of its own the
+// guard sends that in its place.
 func (s *session) response(v Verdict) *gomilter.Response {
 	switch v.disposition {
 	case DispositionAccept:
@@ -159,23 +160,21 @@ func (s *session) response(v Verdict) *gomilter.Response {
 	case DispositionDiscard:
 		return gomilter.RespDiscard
 	case DispositionReject:
-		return s.replyResponse(v.reply, gomilter.RespReject)
+		s.g.instead = appendReply(nil, v.reply)
+		return gomilter.RespReject
 	case DispositionTempFail:
-		return s.replyResponse(v.reply, gomilter.RespTempFail)
+		s.g.instead = appendReply(nil, v.reply)
+		return gomilter.RespTempFail
 	}
 	s.logger().Error("no verdict, the message is tempfailed; please report this")
-	return s.replyResponse(replyFailure, gomilter.RespTempFail)
+	return s.response(TempFail(replyFailure))
 }
 
-// replyResponse makes an answer with a reply of its own (SMFIR_REPLYCODE); plain
-// is the same without one.
-func (s *session) replyResponse(r SMTPReply, plain *gomilter.Response) *gomilter.Response {
-	response, err := gomilter.RejectWithCodeAndReason(uint16(r.code), r.enhanced+" "+r.text)
-	if err != nil {
-		s.logger().Error("a reply could not be sent, the MTA's own is used", "reply", r.String(), "error", err)
-		return plain
-	}
-	return response
+// appendReply appends an answer with a reply to dst (SMFIR_REPLYCODE). sendmail takes the
+// text for a format, in which a % is written %%; the library does the same, with 17 KB of
+// garbage.
+func appendReply(dst []byte, r SMTPReply) []byte {
+	return appendFrame(dst, answerReplyCode, append([]byte(strings.ReplaceAll(r.String(), "%", "%%")), 0))
 }
 
 // logger returns the log with the queue id of the message at hand.

@@ -49,6 +49,35 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestReplies: replies are those of the library.
+func TestReplies(t *testing.T) {
+	for _, text := range []string{"", "plain", "100%", "%%", "%s %n%", "\u00e4\xff\x00\t\r\nx", strings.Repeat("x", 2*MaxReplyTextBytes)} {
+		for _, code := range []int{400, 451, 554, 599} {
+			r := MustSMTPReply(code, map[int]string{4: "4.3.0", 5: "5.7.1"}[code/100], text)
+			response, err := gomilter.RejectWithCodeAndReason(uint16(code), r.Enhanced()+" "+r.Text())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := appendFrame(nil, answerReplyCode, response.Response().Data)
+			if got := appendReply(nil, r); string(got) != string(want) {
+				t.Errorf("%q\nwant\n%q", got, want)
+			}
+		}
+	}
+}
+
+// TestReplyOnce: a reply is sent in the place of one answer, and the next message has its own.
+func TestReplyOnce(t *testing.T) {
+	verdicts := []Verdict{Reject(MustSMTPReply(554, "5.7.1", "no")), Accept(AddHeader{"X-A", "v"}), TempFail(MustSMTPReply(451, "4.3.0", "later")), Discard()}
+	next := 0
+	b := startServer(t, &testHandler{verdict: func(context.Context) Verdict { next++; return verdicts[next-1] }}, quickTimes())
+	m := greeted(t, b.dial(t), miltertest.Sendmail817)
+	for _, want := range []string{"reply 554 5.7.1 no", "addheader \"X-A\" \" v\"\naccept", "reply 451 4.3.0 later", "discard"} {
+		a, err := m.SendMessage(plainMessage)
+		mustAnswer(t, a, err, want)
+	}
+}
+
 func TestChanges(t *testing.T) {
 	all := []Change{
 		DeleteRecipient{NewPath("<b@example.org>")},

@@ -182,7 +182,7 @@ const (
 
 // tempfail sends an answer to the end of a message without the library.
 func (g *guard) tempfail() error {
-	g.out = appendFrame(g.out, answerReplyCode, append([]byte(replyFailure.String()), 0))
+	g.out = appendReply(g.out, replyFailure)
 	err := g.flush(g.times.Write)
 	g.messageDone()
 	return err

@@ -44,6 +44,7 @@ type guard struct {
 
 	out      []byte
 	outErr   error
+	instead  []byte      // goes in the place of what the library writes next; nil: that goes itself
 	onFlush  func(error) // told once how the next flush went
 	argument string      // raw argument of the last MAIL or RCPT frame
 	told     bool        // macros for a RCPT came, and that not yet
@@ -254,7 +255,11 @@ func (g *guard) Write(p []byte) (int, error) {
 		return 0, g.outErr
 	}
 	g.takeOut()
-	g.out = append(g.out, p...)
+	if g.instead != nil {
+		g.out, g.instead = append(g.out, g.instead...), nil
+	} else {
+		g.out = append(g.out, p...)
+	}
 	return len(p), nil
 }
 
@@ -275,7 +280,7 @@ func (g *guard) releaseOut() {
 
 // rollback takes back what was written since the last flush, so that a set of
 // changes is sent as a whole or not at all.
-func (g *guard) rollback() { g.out = g.out[:0] }
+func (g *guard) rollback() { g.out, g.instead = g.out[:0], nil }
 
 // progress tells the MTA that the verdict is still to come (SMFIR_PROGRESS). The
 // library refuses it to versions before 6; libmilter sends it to all.
