@@ -33,13 +33,16 @@ const (
 	maxBufferBytes = frameHeaderBytes + MaxFrameBytes
 )
 
-// Buffers of the usual sizes go from hand to hand.
+// Buffers go from hand to hand.
 var (
 	firstBuffers    = sync.Pool{New: func() any { return new([firstReadBytes]byte) }}
 	aheadBuffers    = sync.Pool{New: func() any { return new([readAheadBytes]byte) }}
 	burstBuffers    = sync.Pool{New: func() any { return new([burstBytes]byte) }}
 	ordinaryBuffers = sync.Pool{New: func() any { return new([ordinaryBuffer]byte) }}
 )
+
+// largerBuffers are pools of the sizes beyond them, of *[]byte.
+var largerBuffers = map[int]*sync.Pool{2 * ordinaryBuffer: {}, 4 * ordinaryBuffer: {}, 8 * ordinaryBuffer: {}, maxBufferBytes: {}}
 
 func takeBuffer(size int) []byte {
 	switch size {
@@ -51,6 +54,11 @@ func takeBuffer(size int) []byte {
 		return burstBuffers.Get().(*[burstBytes]byte)[:]
 	case ordinaryBuffer:
 		return ordinaryBuffers.Get().(*[ordinaryBuffer]byte)[:]
+	}
+	if pool := largerBuffers[size]; pool != nil {
+		if b, ok := pool.Get().(*[]byte); ok {
+			return *b
+		}
 	}
 	return make([]byte, size)
 }
@@ -65,6 +73,10 @@ func giveBuffer(b []byte) {
 		burstBuffers.Put((*[burstBytes]byte)(b))
 	case ordinaryBuffer:
 		ordinaryBuffers.Put((*[ordinaryBuffer]byte)(b))
+	default:
+		if pool := largerBuffers[len(b)]; pool != nil {
+			pool.Put(&b)
+		}
 	}
 }
 
