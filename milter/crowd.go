@@ -52,6 +52,9 @@ func newCrowd(log *slog.Logger) *crowd {
 	}
 }
 
+// now is the time by which debts are counted.
+func (c *crowd) now() time.Duration { return time.Since(c.began) }
+
 // standing is what a connection is to the limits.
 type standing int
 
@@ -130,12 +133,12 @@ func (c *crowd) makeRoom(where netip.Prefix, helps func(*guard) bool) bool {
 func (c *crowd) evict(of standing, helps func(*guard) bool) bool {
 	var evicted []*guard
 	var slow *guard
-	longest := contentGrace
+	longest, now := contentGrace, c.now()
 	for g := range c.conns {
 		if g.standing != of || !helps(g) {
 			continue
 		}
-		switch owed, content := g.owes(); {
+		switch owed, content := g.owes(now); {
 		case !content && owed >= owedGrace:
 			if evicted = append(evicted, g); len(evicted) == maxEvicted {
 				return c.close(evicted)
@@ -270,8 +273,9 @@ func (c *crowd) debtors(bytes int64) []*guard {
 		owed time.Duration
 	}
 	var all []debtor
+	now := c.now()
 	for g := range c.conns {
-		switch owed, _ := g.owes(); {
+		switch owed, _ := g.owes(now); {
 		case g.standing == outside:
 			bytes -= g.buffered.Load() // it is being closed
 		case owed >= owedGrace && g.buffered.Load() > 0:
@@ -311,9 +315,9 @@ func (c *crowd) wantLargerRoom() {
 		return
 	}
 	var worst *guard
-	longest := owedGrace
+	longest, now := owedGrace, c.now()
 	for g := range c.conns {
-		if owed, _ := g.owes(); g.standing != outside && g.buffered.Load() > ordinaryBuffer-readAheadBytes && owed >= longest {
+		if owed, _ := g.owes(now); g.standing != outside && g.buffered.Load() > ordinaryBuffer-readAheadBytes && owed >= longest {
 			worst, longest = g, owed
 		}
 	}

@@ -35,7 +35,7 @@ func (g *guard) awaitRoom(bytes int, wait bool) error {
 func (g *guard) owing() {
 	if g.crowd != nil && g.owed.Load() == 0 {
 		g.owesContent.Store(!g.contentEnd.IsZero())
-		g.owed.Store(max(int64(time.Since(g.crowd.began)), 1))
+		g.owed.Store(max(int64(g.crowd.now()), 1))
 	}
 }
 
@@ -46,14 +46,14 @@ func (g *guard) settled() {
 	}
 }
 
-// owes returns how long the MTA has owed us bytes, and whether they are of a message's
-// content. It may be called from any goroutine.
-func (g *guard) owes() (owed time.Duration, content bool) {
+// owes returns how long the MTA has owed us bytes now, by the crowd's clock, and whether they
+// are of a message's content. It may be called from any goroutine.
+func (g *guard) owes(now time.Duration) (owed time.Duration, content bool) {
 	since := time.Duration(g.owed.Load())
 	if since == 0 {
 		return 0, false
 	}
-	return time.Since(g.crowd.began) - since, g.owesContent.Load()
+	return now - since, g.owesContent.Load()
 }
 
 // lastMoment is when the connection ends unless there is progress until then.

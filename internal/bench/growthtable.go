@@ -27,7 +27,7 @@ func grows(before, after float64, n0, n1 int) bool {
 // can hide is a term that makes the largest load dearer by one and a half of its fixed cost.
 //
 // Of memory as much again is chance as there may be garbage before it is collected the
-// first time: four megabytes by GOGC, which the program sets to 400.
+// first time: four megabytes by GOGC, which the program sets to 400 where there is much mail.
 const (
 	steeper = 1.5
 	noise   = 0.1

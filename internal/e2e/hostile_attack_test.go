@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	wire "encoding/binary"
-	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -15,9 +14,10 @@ import (
 
 // The attackers.
 const (
-	attackSenders   = 4                      // goroutines that open connections; few, that their own CPU is little
+	attackSenders   = 4                      // goroutines that open connections
 	attackAddresses = 10                     // from 127.0.0.1 on, which is the MTA's own
 	dripInterval    = 250 * time.Millisecond // between two bytes of a slow writer
+	dripParts       = 50                     // of the slow writers, each with its own moment in that time
 	attackTimeout   = 20 * time.Second       // for a write that is not taken in
 	largeFrame      = 1 << 20                // bytes
 	negotiatedFrame = 64<<10 + 1             // bytes: the largest of an ordinary MTA
@@ -41,6 +41,17 @@ const (
 	reset                 // with what was not read
 	drip                  // bytes[i] every dripInterval
 	push                  // more bytes than any socket takes, by a goroutine of its own
+)
+
+// attackSets are the kinds that attack together, by name.
+var attackSets = map[string]func() []attackKind{
+	allKinds:   attackKinds,
+	onlyBodies: func() []attackKind { return []attackKind{bodies(100)} },
+}
+
+const (
+	allKinds   = "all kinds"
+	onlyBodies = "only bodies"
 )
 
 // attackKinds are all of them.
@@ -92,10 +103,8 @@ func dataCommands() []byte {
 
 // attack is a number of attackers over a time.
 type attack struct {
-	g        *target
-	kinds    []attackKind
-	count    int
-	duration time.Duration
+	attackOrder
+	kinds []attackKind
 
 	mu     sync.Mutex
 	held   []net.Conn
@@ -109,13 +118,8 @@ type slowWriter struct {
 	rest []byte
 }
 
-func newAttack(g *target, kinds []attackKind, count int, duration time.Duration) *attack {
-	return &attack{g: g, kinds: kinds, count: count, duration: duration, failed: map[string]int{}}
-}
-
-// String says what went wrong for the attackers.
-func (a *attack) String() string {
-	return fmt.Sprintf("%d held, could not connect %v", len(a.held), a.failed)
+func newAttack(o attackOrder) *attack {
+	return &attack{attackOrder: o, kinds: attackSets[o.Kinds](), failed: map[string]int{}}
 }
 
 // run has each attacker begin at its time, and returns when all have.
@@ -124,8 +128,8 @@ func (a *attack) run() {
 	var senders sync.WaitGroup
 	for s := range attackSenders {
 		senders.Go(func() {
-			for i := s; i < a.count; i += attackSenders {
-				<-time.After(time.Until(began.Add(a.duration * time.Duration(i) / time.Duration(a.count))))
+			for i := s; i < a.Count; i += attackSenders {
+				<-time.After(time.Until(began.Add(a.Duration * time.Duration(i) / time.Duration(a.Count))))
 				a.one(i)
 			}
 		})
@@ -141,7 +145,7 @@ func (a *attack) run() {
 // one is the attacker of a number.
 func (a *attack) one(i int) {
 	from := 1 + i%attackAddresses
-	conn, err := a.g.dialFrom(from)
+	conn, err := dialFrom(a.Network, a.Address, from)
 	if err != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -192,9 +196,9 @@ func (a *attack) write(conn net.Conn, p []byte) {
 
 // drip has the slow writers write their next byte.
 func (a *attack) drip(stop <-chan struct{}) {
-	tick := time.NewTicker(dripInterval)
+	tick := time.NewTicker(dripInterval / dripParts)
 	defer tick.Stop()
-	for {
+	for part := 0; ; part = (part + 1) % dripParts {
 		select {
 		case <-stop:
 			return
@@ -203,8 +207,8 @@ func (a *attack) drip(stop <-chan struct{}) {
 		a.mu.Lock()
 		slow := a.slow
 		a.mu.Unlock()
-		for _, w := range slow {
-			if len(w.rest) > 0 {
+		for i := part; i < len(slow); i += dripParts {
+			if w := slow[i]; len(w.rest) > 0 {
 				a.write(w.conn, w.rest[:1])
 				w.rest = w.rest[1:]
 			}
