@@ -244,7 +244,7 @@ func TestHostile(t *testing.T) {
 	told := []string{"does not speak the milter protocol", "is no message"}
 	for name, c := range map[string]assault{
 		"inet socket":  {"tcp", allKinds, 10_000, 1000, mostResident, told},
-		"local socket": {"unix", allKinds, 3_000, 300, mostResident, told},
+		"local socket": {"unix", allKinds, 10_000, 1000, mostResident, told},
 		"held bodies":  {"unix", onlyBodies, 4_000, 400, mostHeld, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
