@@ -151,8 +151,7 @@ func oneLine(s string) string {
 	return string(clean)
 }
 
-// response makes the library's answer of a verdict. Where there is a reply of its own the
-// guard sends that in its place.
+// response makes the library's answer of a verdict.
 func (s *session) response(v Verdict) *gomilter.Response {
 	switch v.disposition {
 	case DispositionAccept:
@@ -160,14 +159,19 @@ func (s *session) response(v Verdict) *gomilter.Response {
 	case DispositionDiscard:
 		return gomilter.RespDiscard
 	case DispositionReject:
-		s.g.instead = appendReply(nil, v.reply)
-		return gomilter.RespReject
+		return s.replyInstead(v.reply, gomilter.RespReject)
 	case DispositionTempFail:
-		s.g.instead = appendReply(nil, v.reply)
-		return gomilter.RespTempFail
+		return s.replyInstead(v.reply, gomilter.RespTempFail)
 	}
 	s.logger().Error("no verdict, the message is tempfailed; please report this")
 	return s.response(TempFail(replyFailure))
+}
+
+// replyInstead has the guard send a reply in the place of the library's answer without one.
+// That has no data, so the library writes it at once, as a frame of five bytes.
+func (s *session) replyInstead(r SMTPReply, plain *gomilter.Response) *gomilter.Response {
+	s.g.instead = appendReply(nil, r)
+	return plain
 }
 
 // appendReply appends an answer with a reply to dst (SMFIR_REPLYCODE). sendmail takes the

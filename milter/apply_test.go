@@ -49,7 +49,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// TestReplies: replies are those of the library.
+// TestReplies: replies are those of the library, but that those it would write in two lines,
+// since each % counts twice in them, stay one: the MTA makes one of the two.
 func TestReplies(t *testing.T) {
 	for _, text := range []string{"", "plain", "100%", "%%", "%s %n%", "\u00e4\xff\x00\t\r\nx", strings.Repeat("x", 2*MaxReplyTextBytes)} {
 		for _, code := range []int{400, 451, 554, 599} {
@@ -62,6 +63,25 @@ func TestReplies(t *testing.T) {
 			if got := appendReply(nil, r); string(got) != string(want) {
 				t.Errorf("%q\nwant\n%q", got, want)
 			}
+		}
+	}
+	percents := MustSMTPReply(554, "5.7.1", strings.Repeat("%", MaxReplyTextBytes))
+	if got, want := string(appendReply(nil, percents)), strings.Repeat("%", 2*MaxReplyTextBytes)+"\x00"; !strings.HasSuffix(got, " "+want) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestReplyNotAnswered: a reply is sent in the place of an answer without one, and of nothing
+// else.
+func TestReplyNotAnswered(t *testing.T) {
+	for _, frame := range [][]byte{appendFrame(nil, 'r', nil), appendFrame(nil, 't', nil), appendFrame(nil, 'c', nil), appendFrame(nil, 'a', nil), appendFrame(nil, 't', []byte("x")), {0, 0, 0, 1}} {
+		g := &guard{instead: []byte("reply")}
+		_, err := g.Write(frame)
+		if plain := len(frame) == 5 && (frame[4] == 'r' || frame[4] == 't'); plain != (err == nil) || plain != (string(g.out) == "reply") {
+			t.Errorf("%q: %q is sent, error %v", frame, g.out, err)
+		}
+		if _, err2 := g.Write(appendFrame(nil, 'c', nil)); (err2 == nil) != (err == nil) {
+			t.Errorf("%q: then an answer is written: %v", frame, err2)
 		}
 	}
 }

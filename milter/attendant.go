@@ -177,6 +177,8 @@ func (a *attendant) refuseAll() {
 // Answers of the milter (libmilter mfdef.h, SMFIR_*).
 const (
 	answerContinue  = 'c' // SMFIR_CONTINUE
+	answerReject    = 'r' // SMFIR_REJECT
+	answerTempFail  = 't' // SMFIR_TEMPFAIL
 	answerReplyCode = 'y' // SMFIR_REPLYCODE
 )
 

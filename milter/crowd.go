@@ -30,8 +30,8 @@ type crowd struct {
 	refusing   int           // of conns, those that are told of the limits
 	perAddress map[netip.Prefix]int
 
-	// The last searches for room that found none: within the limit of an address, in all
-	// (the zero Prefix), and in larger buffers.
+	// The last searches for room: those that found none within the limit of an address and in
+	// all (the zero Prefix), and any in larger buffers.
 	searched       map[netip.Prefix]time.Time
 	searchedLarger time.Time
 
@@ -314,6 +314,7 @@ func (c *crowd) wantLargerRoom() {
 	if time.Since(c.searchedLarger) < searchPause {
 		return
 	}
+	c.searchedLarger = time.Now() // one at a time: its room comes back a little later
 	var worst *guard
 	longest, now := owedGrace, c.now()
 	for g := range c.conns {
@@ -321,11 +322,9 @@ func (c *crowd) wantLargerRoom() {
 			worst, longest = g, owed
 		}
 	}
-	if worst == nil {
-		c.searchedLarger = time.Now()
-		return
+	if worst != nil {
+		c.close([]*guard{worst})
 	}
-	c.close([]*guard{worst})
 }
 
 // noteShort tells the log that a connection waits for room.

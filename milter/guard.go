@@ -18,6 +18,10 @@ const closeFlushTimeout = time.Second
 // errDraining ends a connection between two messages when the server shuts down.
 var errDraining = errors.New("connection closed between messages: shutting down")
 
+// errNoAnswer ends a connection on which the library writes something else than the answer
+// that is to be replaced: a reply must not become that of another message.
+var errNoAnswer = errors.New("the milter library does not write the answer that it was given")
+
 // What ends a connection that speaks the protocol well, and does nothing.
 var (
 	errNoProgress = errors.New("no progress: no message was answered in time, or not all of a message came")
@@ -44,7 +48,7 @@ type guard struct {
 
 	out      []byte
 	outErr   error
-	instead  []byte      // goes in the place of what the library writes next; nil: that goes itself
+	instead  []byte      // goes in the place of the library's answer, see replyInstead; nil: that goes itself
 	onFlush  func(error) // told once how the next flush went
 	argument string      // raw argument of the last MAIL or RCPT frame
 	told     bool        // macros for a RCPT came, and that not yet
@@ -255,11 +259,15 @@ func (g *guard) Write(p []byte) (int, error) {
 		return 0, g.outErr
 	}
 	g.takeOut()
-	if g.instead != nil {
-		g.out, g.instead = append(g.out, g.instead...), nil
-	} else {
+	if g.instead == nil {
 		g.out = append(g.out, p...)
+		return len(p), nil
 	}
+	if len(p) != frameHeaderBytes+1 || p[frameHeaderBytes] != answerReject && p[frameHeaderBytes] != answerTempFail {
+		g.outErr = errNoAnswer
+		return 0, g.outErr
+	}
+	g.out, g.instead = append(g.out, g.instead...), nil
 	return len(p), nil
 }
 

@@ -41,7 +41,8 @@ var (
 	ordinaryBuffers = sync.Pool{New: func() any { return new([ordinaryBuffer]byte) }}
 )
 
-// largerBuffers are pools of the sizes beyond them, of *[]byte.
+// largerBuffers are pools of the sizes beyond them, of *[]byte: half frames of a megabyte
+// would leave twice as much garbage each. The collector empties them like all pools.
 var largerBuffers = map[int]*sync.Pool{2 * ordinaryBuffer: {}, 4 * ordinaryBuffer: {}, 8 * ordinaryBuffer: {}, maxBufferBytes: {}}
 
 func takeBuffer(size int) []byte {

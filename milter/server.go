@@ -153,17 +153,7 @@ func (srv *Server) serveConn(conn net.Conn) {
 		}
 	}()
 	g.panicked = func(p any) { panics.Log(srv.peerLog(conn), "reading", p) }
-	g.refused = func(err error) {
-		if err == errNoProgress || err == errNoRoom {
-			if n, tell := srv.warnEnd.Next(); tell {
-				srv.peerLog(conn).Warn("closing a connection before its end", "error", err, "cases", n)
-			}
-			return
-		}
-		if n, tell := srv.warnFrame.Next(); tell {
-			srv.peerLog(conn).Warn("closing a connection that does not speak the milter protocol", "error", err, "cases", n)
-		}
-	}
+	g.refused = func(err error) { srv.warnRefused(conn, err) }
 	standing := srv.track(g)
 	if standing == outside {
 		conn.Close()
@@ -183,27 +173,46 @@ func (srv *Server) serveConn(conn net.Conn) {
 		g.Close()
 		return
 	}
-	o, err := parseOffer(frame[frameHeaderBytes:])
+	o, err := srv.readOffer(conn, frame)
 	if err != nil {
 		g.refused(err)
 		g.Close()
 		return
-	}
-	if o.version < minVersion {
-		g.refused(fmt.Errorf("milter protocol version %d is too old", o.version))
-		g.Close()
-		return
-	}
-	if missing := missingActions(o); missing != nil {
-		if n, tell := srv.warnMissing.Next(); tell {
-			srv.peerLog(conn).Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing, "cases", n)
-		}
 	}
 	s := newSession(srv, g)
 	s.refusing = standing == refusing
 	g.admitted = frame
 	g.doze = &doze{in: &srv.dormitory, session: s, offer: o, after: srv.dormitory.after}
 	g.doze.begin()
+}
+
+// readOffer reads the first frame of a connection.
+func (srv *Server) readOffer(conn net.Conn, frame []byte) (offer, error) {
+	o, err := parseOffer(frame[frameHeaderBytes:])
+	switch {
+	case err != nil:
+		return o, err
+	case o.version < minVersion:
+		return o, fmt.Errorf("milter protocol version %d is too old", o.version)
+	}
+	if missing := missingActions(o); missing != nil {
+		if n, tell := srv.warnMissing.Next(); tell {
+			srv.peerLog(conn).Warn("the MTA does not offer every change that amavisd may ask for: those to the header are left out, a message that needs those to recipients is tempfailed", "missing", missing, "cases", n)
+		}
+	}
+	return o, nil
+}
+
+// warnRefused tells of a frame that was refused, or did not come, with which a connection
+// ends.
+func (srv *Server) warnRefused(conn net.Conn, err error) {
+	cases, text := &srv.warnFrame, "closing a connection that does not speak the milter protocol"
+	if err == errNoProgress || err == errNoRoom {
+		cases, text = &srv.warnEnd, "closing a connection before its end"
+	}
+	if n, tell := cases.Next(); tell {
+		srv.peerLog(conn).Warn(text, "error", err, "cases", n)
+	}
 }
 
 // lastAnswers is the time that Shutdown gives to tempfail what is unfinished when

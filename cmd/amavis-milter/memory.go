@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/amavis-milter/amavis-milter/milter"
@@ -43,18 +44,25 @@ const (
 // serves.
 func tendMemory(server *milter.Server) {
 	if os.Getenv("GOGC") == "" {
-		c := &collector{percent: garbagePercent(0, leastSpare), last: time.Now()}
-		debug.SetGCPercent(c.percent)
-		c.awaitNext()
+		newCollector()
 	}
 	server.OnQuiet(new(spareMemory).giveBack)
 }
 
 // collector sets how much garbage there may be.
 type collector struct {
+	ended     atomic.Bool
 	percent   int
 	last      time.Time // when garbage was collected
 	allocated uint64    // bytes in all until then
+}
+
+// newCollector makes one that is called behind each collection from now on.
+func newCollector() *collector {
+	c := &collector{percent: garbagePercent(0, leastSpare), last: time.Now()}
+	debug.SetGCPercent(c.percent)
+	c.awaitNext()
+	return c
 }
 
 // awaitNext has collected called behind the next collection, in the runtime's own goroutine.
@@ -66,8 +74,11 @@ func (c *collector) awaitNext() {
 type marker struct{ *collector }
 
 func (c *collector) collected() {
+	if c.ended.Load() {
+		return
+	}
 	now, all := time.Now(), allocated()
-	percent := garbagePercent(read("/gc/heap/live:bytes"), spareGarbage(all-c.allocated, now.Sub(c.last)))
+	percent := garbagePercent(inUse(), spareGarbage(all-c.allocated, now.Sub(c.last)))
 	c.last, c.allocated = now, all
 	// Setting it halts the program for a moment, so not for every small change.
 	if 10*max(percent-c.percent, c.percent-percent) > c.percent {
@@ -76,6 +87,9 @@ func (c *collector) collected() {
 	}
 	c.awaitNext()
 }
+
+// end has it be called no more.
+func (c *collector) end() { c.ended.Store(true) }
 
 // spareGarbage returns how many bytes of garbage may come before the next collection, when
 // so many were allocated in the time since the last one.
@@ -86,9 +100,9 @@ func spareGarbage(allocated uint64, took time.Duration) uint64 {
 }
 
 // garbagePercent returns how much that is in per cent of what is in use.
-func garbagePercent(live, spare uint64) int {
-	const leastLive = 4 << 20 // to Go
-	return int(max(100*spare/max(live, leastLive), leastGarbage))
+func garbagePercent(used, spare uint64) int {
+	const leastUsed = 4 << 20 // to Go
+	return int(max(100*spare/max(used, leastUsed), leastGarbage))
 }
 
 // spareMemory is what a burst of mail has taken and left.
@@ -112,6 +126,12 @@ func (m *spareMemory) giveBack() {
 
 // allocated returns how many bytes were allocated so far.
 func allocated() uint64 { return read("/gc/heap/allocs:bytes") }
+
+// inUse returns of how many bytes Go takes GOGC: of the stacks and globals as well (package
+// runtime, mgcpacer.go).
+func inUse() uint64 {
+	return read("/gc/heap/live:bytes") + read("/gc/scan/stack:bytes") + read("/gc/scan/globals:bytes")
+}
 
 // read reads one of the runtime's metrics.
 func read(name string) uint64 {

@@ -60,15 +60,12 @@ func TestGarbagePercent(t *testing.T) {
 // TestCollector: how fast garbage comes, and what is in use, decide at each collection.
 func TestCollector(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
-	t.Setenv("GOGC", "")
-	tendMemory(milter.NewServer(nil, slog.New(slog.DiscardHandler), milter.DefaultTimes()))
-	after := func(garbage int) int {
+	defer newCollector().end()
+	after := func(garbage int) uint64 {
 		kept = make([]byte, garbage)
 		kept = nil
 		runtime.GC()
-		percent := debug.SetGCPercent(100)
-		debug.SetGCPercent(percent)
-		return percent
+		return read("/gc/gogc:percent")
 	}
 	const little = 100 // per cent of the 4 MiB that Go takes for the least in use
 	await(t, "much garbage", func() bool { return after(2*mostSpare) > 3*little })

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// mostOthers is how much of the machine's CPU time other processes may use for a
-// measurement of latencies to be one; 1 is all.
+// mostOthers is how much of the machine's CPU time other processes may use on a quiet
+// machine; 1 is all.
 const mostOthers = 0.15
 
 // cpuTime is what the machine has spent since its start, and what of it the program and

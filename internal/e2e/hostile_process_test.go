@@ -31,6 +31,7 @@ type attackOrder struct {
 
 // attackReport is what the attackers saw.
 type attackReport struct {
+	Took   time.Duration  // until the last one had begun
 	Held   int            // connections that nobody has closed on their side
 	Failed map[string]int // attackers that could not connect, by error
 }
@@ -57,8 +58,9 @@ func beAttackers(order string) error {
 	if _, err := io.ReadFull(os.Stdin, make([]byte, 1)); err != nil {
 		return err
 	}
+	began := time.Now()
 	a.run()
-	if err := out.Encode(attackReport{len(a.held), a.failed}); err != nil {
+	if err := out.Encode(attackReport{time.Since(began), len(a.held), a.failed}); err != nil {
 		return err
 	}
 	_, err := io.Copy(io.Discard, os.Stdin)
@@ -88,9 +90,14 @@ func beIdle() error {
 
 // attackers is that process from outside.
 type attackers struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *json.Decoder
+	order attackOrder
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   *json.Decoder
+
+	reported chan struct{} // closed when all have begun
+	seen     attackReport
+	err      error
 }
 
 // startAttackers starts it and waits until it is ready.
@@ -100,7 +107,7 @@ func startAttackers(t *testing.T, o attackOrder) *attackers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &attackers{cmd: exec.Command("/proc/self/exe")}
+	a := &attackers{order: o, cmd: exec.Command("/proc/self/exe"), reported: make(chan struct{})}
 	a.cmd.Env = append(os.Environ(), attackVar+"="+string(order))
 	a.cmd.Stderr = os.Stderr
 	out, err1 := a.cmd.StdoutPipe()
@@ -127,21 +134,26 @@ func startAttackers(t *testing.T, o attackOrder) *attackers {
 
 func (a *attackers) pid() int { return a.cmd.Process.Pid }
 
-// begin has them attack.
-func (a *attackers) begin(t *testing.T) {
+// begin has them attack, and returns what is closed when all have begun.
+func (a *attackers) begin(t *testing.T) <-chan struct{} {
 	t.Helper()
 	if _, err := a.in.Write([]byte{1}); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		defer close(a.reported)
+		a.err = a.out.Decode(&a.seen)
+	}()
+	return a.reported
 }
 
-// report waits until all have begun.
-func (a *attackers) report(t *testing.T) (r attackReport) {
+// report waits for that.
+func (a *attackers) report(t *testing.T) attackReport {
 	t.Helper()
-	if err := a.out.Decode(&r); err != nil {
-		t.Fatalf("the attackers: %v", err)
+	if <-a.reported; a.err != nil {
+		t.Fatalf("the attackers: %v", a.err)
 	}
-	return r
+	return a.seen
 }
 
 // end has them close what they hold.
