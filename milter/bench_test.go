@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/amavis-milter/amavis-milter/milter/miltertest"
+	gomilter "github.com/d--j/go-milter"
 )
 
 // benchFrames is a message from MAIL to its end, as an MTA sends it that waits for no
@@ -108,4 +109,23 @@ func BenchmarkSession(b *testing.B) {
 			b.Fatal(a, err)
 		}
 	}
+}
+
+// BenchmarkReply makes the frame of a reply, and as the library does.
+func BenchmarkReply(b *testing.B) {
+	r := MustSMTPReply(451, "4.3.0", "Content scanner unavailable, try again later")
+	b.Run("ours", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			appendReply(nil, r)
+		}
+	})
+	b.Run("library", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := gomilter.RejectWithCodeAndReason(uint16(r.Code()), r.Enhanced()+" "+r.Text()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -141,7 +142,8 @@ func (r *Rig) again(l growthLoad, pace growthPace, p *growthPoint) error {
 	if err != nil {
 		return err
 	}
-	return p.readPeak(s.process)
+	s.load.Close()
+	return errors.Join(p.readPeak(s.process), poll(stopTimeout, s.process.clean))
 }
 
 // readPeak takes the peak of a process's memory.
@@ -189,6 +191,10 @@ func (r *Rig) growthPair(l growthLoad, pace growthPace) (points [2]growthPoint, 
 		}
 		if err := s.load.Err(); err != nil {
 			fmt.Fprintf(r.Log, "  %s: %v\n", r.Programs[i].Name, err)
+		}
+		s.load.Close()
+		if err := poll(stopTimeout, s.process.clean); err != nil && i == 0 {
+			return points, err
 		}
 	}
 	return points, nil

@@ -158,4 +158,6 @@ const growthPreface = "One connection and one message at a time unless a row say
 	"own. A row of connections is about a message on each of them, the others about one message. A row\n" +
 	"grows faster than its work if the best of its rounds costs more than the best of the row above it, by\n" +
 	"the ratio of their work and a quarter for the noise, or if a unit more costs over one and a half of\n" +
-	"what it cost between the two rows above it; all are measured again before it is said.\n\n"
+	"what it cost between the two rows above it. Of the difference between two rows a tenth of the lower\n" +
+	"one is taken for noise, and 16 MiB of memory for garbage, so that a term of n·n within that is not\n" +
+	"seen. What fails is measured again, up to twice, and the best of all rounds counts.\n\n"

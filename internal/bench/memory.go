@@ -89,6 +89,10 @@ func (r *Rig) fresh(row *Row, i, conns, size, atOnce int, value func(*Process) (
 	if err := load.Err(); err != nil {
 		fmt.Fprintf(r.Log, "  %s: %v\n", r.Programs[i].Name, err)
 	}
+	load.Close()
+	if err := poll(stopTimeout, p.clean); err != nil {
+		return fmt.Errorf("%s: %w", r.Programs[i].Name, err)
+	}
 	return nil
 }
 

@@ -55,14 +55,19 @@ func TestMTARows(t *testing.T) {
 	}
 }
 
-// TestMTARatio: there is none where one of the programs seems to add nothing.
+// TestMTARatio: there is none where one of the programs seems to add nothing, in all or in
+// one of the rounds.
 func TestMTARatio(t *testing.T) {
 	for _, c := range []struct {
-		ours, theirs int
-		want         string
-	}{{1, 4, "0.25x"}, {4, 1, "4.00x"}, {0, 4, "-"}, {-1, 4, "-"}, {1, 0, "-"}, {1, -4, "-"}, {-1, -4, "-"}} {
-		if got := (MTARow{Ours: ms(c.ours), Theirs: ms(c.theirs)}).ratio(); got != c.want {
-			t.Errorf("%d to %d is %s, want %s", c.ours, c.theirs, got, c.want)
+		ours, theirs, oursLow, theirsLow int
+		want                             string
+	}{
+		{1, 4, 1, 3, "0.25x"}, {4, 1, 3, 1, "4.00x"}, {0, 4, 1, 1, "-"}, {-1, 4, 1, 1, "-"}, {1, 0, 1, 1, "-"}, {1, -4, 1, 1, "-"},
+		{1, 4, 0, 1, "-"}, {1, 4, -1, 1, "-"}, {1, 4, 1, 0, "-"}, {1, 4, 1, -4, "-"},
+	} {
+		row := MTARow{Ours: ms(c.ours), Theirs: ms(c.theirs), OursLow: ms(c.oursLow), TheirsLow: ms(c.theirsLow)}
+		if got := row.ratio(); got != c.want {
+			t.Errorf("%d to %d, at the least %d and %d, is %s, want %s", c.ours, c.theirs, c.oursLow, c.theirsLow, got, c.want)
 		}
 	}
 }

@@ -35,10 +35,10 @@ type MTARow struct {
 	OursLow, OursHigh, TheirsLow, TheirsHigh time.Duration
 }
 
-// ratio is what ours adds as a share of what theirs adds. Where one of them adds nothing
-// the noise is more than both.
+// ratio is what ours adds as a share of what theirs adds. Where one of them added nothing in
+// one of the rounds the noise is more than both.
 func (r MTARow) ratio() string {
-	if r.Ours <= 0 || r.Theirs <= 0 {
+	if min(r.Ours, r.Theirs, r.OursLow, r.TheirsLow) <= 0 {
 		return "-"
 	}
 	return fmt.Sprintf("%.2fx", float64(r.Ours)/float64(r.Theirs))

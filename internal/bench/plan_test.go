@@ -32,7 +32,8 @@ func TestOtherCases(t *testing.T) {
 	for _, c := range otherCases(false)[len(quick):] {
 		more = append(more, c.name())
 	}
-	if got, want := strings.Join(more, ", "), "sendmail, as it writes; unix; memory; C=1, sendmail, as it writes; unix; memory; C=64"; got != want {
+	if got, want := strings.Join(more, ", "), "sendmail, as it writes; unix; memory; C=1, sendmail, as it writes; unix; memory; C=64, sendmail, as it writes; unix; memory; C=256, "+
+		"sendmail, as it writes; tcp; memory; C=1; 1 ms RTT, sendmail, as it writes; unix; memory; C=4; 10 MB"; got != want {
 		t.Errorf("a full run has %q, want %q", got, want)
 	}
 }
@@ -44,13 +45,14 @@ func TestSeen(t *testing.T) {
 	for i := range 2 {
 		f := float64(i + 1)
 		m.waits[i], m.median[i], m.p99[i], m.own[i] = Sample{f}, Sample{f / milli, 3 * f / milli}, Sample{9 * f / milli}, Sample{30 * f / micro}
+		m.rate[i] = Sample{4000}
 	}
 	var report Report
 	report.Times.add("a case", m)
 	report.reasons("a case", m)
 	text := report.Markdown("", nil)
 	for _, want := range []string{
-		"| a case | 1 | 2 | 9 | 30 | 2 | 4 | 18 | 60 |",
+		"| a case | 1 | 2 | 9 | 30 | 12 % | 2 | 4 | 18 | 60 | 24 % |",
 		"- a case: WRONG of amavisd-milter: 3 × verdict t.",
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
@@ -66,26 +68,25 @@ func TestSeen(t *testing.T) {
 func TestDoubt(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		unit string
-		most float64
+		own  [2]float64 // µs a message, of which each program has 10,000 a second
 		want string
 	}{
-		{"msg/s", 16_000, ""},
-		{"msg/s", 15_999, "the load and the scanner alone can do 15,999 msg/s, less than 2 times the fastest row's 8,000"},
-		{"MB/s", 1800, ""},
-		{"MB/s", 1500, "the load and the scanner alone can do 1,500 MB/s, less than 2 times the fastest row's 900"},
-		{"rows that there are not", 0, ""},
+		{[2]float64{50, 50}, ""},
+		{[2]float64{51, 50}, "a case, ours: the load and the scanner are busy for 51 % of the time"},
+		{[2]float64{10, 90}, "a case, amavisd-milter: the load and the scanner are busy for 90 % of the time"},
 	} {
-		report := &Report{
-			Goals:  Table{{Unit: "msg/s", Values: [2]Sample{{7000, 7000, 99_000}, {500}}}, {Unit: "MB/s", Values: [2]Sample{{800}, {900}}}},
-			Others: Table{{Unit: "msg/s", Values: [2]Sample{{8000}}}, {Unit: "CPU", Values: [2]Sample{{90_000}}}},
+		m := &measured{}
+		for i := range 2 {
+			m.rate[i], m.own[i] = Sample{10_000}, Sample{c.own[i] / micro}
+			m.median[i], m.p99[i] = Sample{1}, Sample{1}
 		}
-		report.doubt(c.unit, c.most)
+		report := &Report{}
+		report.note("a case", m)
 		if got := strings.Join(report.Unmet(), ";"); got != c.want {
-			t.Errorf("%v %s: %q, want %q", c.most, c.unit, got, c.want)
+			t.Errorf("%v: %q, want %q", c.own, got, c.want)
 		}
 		if got := strings.Contains(report.Markdown("", nil), "- IN DOUBT: "+c.want); c.want != "" && !got {
-			t.Errorf("%v %s: the report does not say so", c.most, c.unit)
+			t.Errorf("%v: the report does not say so", c.own)
 		}
 	}
 }

@@ -156,6 +156,10 @@ func (r *Rig) slice(s side, m *measured, i int, d time.Duration) error {
 	return nil
 }
 
+// busy is how much of their thread's time the load and the scanner took beside a program, from
+// 0 to 1.
+func (m *measured) busy(i int) float64 { return m.own[i].Median() * m.rate[i].Median() }
+
 // row makes a row of one of the samples, in units of which there are so many in its own.
 func (m *measured) row(name, unit string, values [2]Sample, units float64, g goal) Row {
 	r := Row{Name: name, Unit: unit, Sent: m.sent, Wrong: m.wrong, goal: g}

@@ -64,7 +64,7 @@ func (r *Rig) Facts() []string {
 		facts = append(facts, p.Name+": "+strings.Join(p.args(Endpoint{"unix", "MILTER"}, Endpoint{"unix", "SCANNER"}, "WORK", "DIR"), " "))
 	}
 	return append(facts,
-		fmt.Sprintf("%d rounds of %v for each program in turn after %v to warm up; memory: %d fresh processes, %v after the last message (ours gives back what a burst took 2 to 4 s after it; right after it the idle connections hold about twice as much)", r.pace.rounds, r.pace.slice, r.pace.warm, r.pace.memoryRounds, r.pace.settle),
+		fmt.Sprintf("%d rounds of %v for each program in turn after %v to warm up; memory: %d fresh processes, %v after the last message", r.pace.rounds, r.pace.slice, r.pace.warm, r.pace.memoryRounds, r.pace.settle),
 		fmt.Sprintf("message: %d header fields, %d bytes in all unless a row says otherwise; connections stay open; each verdict and each edit is checked", headerFields, smallMail),
 		fmt.Sprintf("scanner: answers at once, continue with %d header edits", len(Told)),
 		"mail files in memory: "+fileSystem(r.memory)+", on disk: "+fileSystem(r.disk))

@@ -116,15 +116,15 @@ func (r *Row) cell(i int) string {
 // Times is the table of what is seen of a case besides its rates: one line for each.
 type Times [][]string
 
-var timesHead = []string{"", "ours: waits", "median, ms", "p99, ms", "load and scanner, CPU µs/msg",
-	"amavisd-milter: waits", "median, ms", "p99, ms", "load and scanner, CPU µs/msg"}
+var timesHead = []string{"", "ours: waits", "median, ms", "p99, ms", "load and scanner, CPU µs/msg", "busy",
+	"amavisd-milter: waits", "median, ms", "p99, ms", "load and scanner, CPU µs/msg", "busy"}
 
 // add adds a case, with the medians of its rounds.
 func (t *Times) add(name string, m *measured) {
 	cells := []string{name}
 	for i := range m.waits {
 		cells = append(cells, number(m.waits[i].Median()), number(m.median[i].Median()*milli),
-			number(m.p99[i].Median()*milli), number(m.own[i].Median()*micro))
+			number(m.p99[i].Median()*milli), number(m.own[i].Median()*micro), fmt.Sprintf("%.0f %%", 100*m.busy(i)))
 	}
 	*t = append(*t, cells)
 }
