@@ -175,7 +175,7 @@ func (s *session) replyInstead(r SMTPReply, plain *gomilter.Response) *gomilter.
 }
 
 // appendReply appends an answer with a reply to dst (SMFIR_REPLYCODE). sendmail takes the
-// text for a format, in which a % is written %%; the library does the same, with 17 KB of
+// text for a format, in which a % is written %%; the library does the same, with 10 KB of
 // garbage.
 func appendReply(dst []byte, r SMTPReply) []byte {
 	return appendFrame(dst, answerReplyCode, append([]byte(strings.ReplaceAll(r.String(), "%", "%%")), 0))
