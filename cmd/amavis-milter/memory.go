@@ -20,7 +20,7 @@ const (
 	// mostSpare is how many bytes of garbage may come before they are collected, whatever
 	// is in use, while there is much mail: so a collection is worth its cost with few
 	// sessions, where little is in use, and thousands cost little more than what they hold.
-	mostSpare = 16 << 20
+	mostSpare = 20 << 20
 
 	// leastSpare is the same while there is little: a small heap is collected more quickly,
 	// and leaves smaller tables behind, which the runtime never gives back.
@@ -30,8 +30,11 @@ const (
 	// mostSpare in that time it comes sooner, with less than leastSpare later.
 	collectAgain = time.Second
 
-	// leastGarbage is the least in per cent of what is in use.
+	// leastGarbage and mostGarbage bound that in per cent of what is in use, of which Go takes
+	// 4 MiB for the least: so a large mail alone, for which hardly anything is in use, leaves
+	// no more than 16 MiB.
 	leastGarbage = 40
+	mostGarbage  = 400
 
 	// worthReturning is how many bytes must have been allocated for memory to be given back:
 	// a dozen messages. It takes two collections, which cost as much as fifty, but when it is
@@ -102,7 +105,7 @@ func spareGarbage(allocated uint64, took time.Duration) uint64 {
 // garbagePercent returns how much that is in per cent of what is in use.
 func garbagePercent(used, spare uint64) int {
 	const leastUsed = 4 << 20 // to Go
-	return int(max(100*spare/max(used, leastUsed), leastGarbage))
+	return int(min(max(100*spare/max(used, leastUsed), leastGarbage), mostGarbage))
 }
 
 // spareMemory is what a burst of mail has taken and left.

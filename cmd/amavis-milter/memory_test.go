@@ -36,8 +36,8 @@ func TestSpareGarbage(t *testing.T) {
 		{0, 0, leastSpare}, {0, time.Hour, leastSpare}, {mostSpare, time.Hour, leastSpare},
 		{leastSpare, time.Second, leastSpare}, {leastSpare + 1000, time.Second, leastSpare + 1000},
 		{mostSpare, 2 * time.Second, mostSpare / 2}, {mostSpare, time.Second, mostSpare}, {mostSpare + 1000, time.Second, mostSpare},
-		{leastSpare, time.Second / 4, mostSpare}, {leastSpare, time.Microsecond, mostSpare},
-		{1 << 20, time.Microsecond, leastSpare}, {1 << 20, -time.Second, leastSpare}, {1 << 62, 0, mostSpare},
+		{leastSpare, time.Second / 5, mostSpare}, {leastSpare, time.Microsecond, mostSpare},
+		{800 << 10, time.Microsecond, leastSpare}, {800 << 10, -time.Second, leastSpare}, {1 << 62, 0, mostSpare},
 	} {
 		if got := spareGarbage(c.allocated, c.took); got != c.want {
 			t.Errorf("%d bytes in %v: %d, want %d", c.allocated, c.took, got, c.want)
@@ -48,8 +48,8 @@ func TestSpareGarbage(t *testing.T) {
 // TestGarbagePercent: there may be as much garbage whatever is in use, within limits.
 func TestGarbagePercent(t *testing.T) {
 	for live, want := range map[uint64][2]int{
-		0: {100, 400}, 1: {100, 400}, 4 << 20: {100, 400}, 5 << 20: {80, 320}, 8 << 20: {50, 200}, 16 << 20: {40, 100},
-		32 << 20: {40, 50}, 40 << 20: {40, 40}, 48 << 20: {40, 40}, 1 << 50: {40, 40},
+		0: {100, 400}, 1: {100, 400}, 4 << 20: {100, 400}, 5 << 20: {80, 400}, 8 << 20: {50, 250}, 16 << 20: {40, 125},
+		32 << 20: {40, 62}, 50 << 20: {40, 40}, 60 << 20: {40, 40}, 1 << 50: {40, 40},
 	} {
 		if got := [2]int{garbagePercent(live, leastSpare), garbagePercent(live, mostSpare)}; got != want {
 			t.Errorf("%d bytes in use: %d %%, want %d", live, got, want)
