@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 )
 
 // Limits of what a message's header may hold. They bound the memory of one
@@ -24,6 +25,7 @@ type headerFields struct {
 	inAll   *namesInAll // nil for none
 	xHeader string      // the name of ours
 	table   nameTable
+	usual   *usualTable     // what the table began in, until it grows
 	text    strings.Builder // the latest names of the table, one behind the other
 	fields  int
 	bytes   int
@@ -34,6 +36,14 @@ type headerFields struct {
 
 // usualFields is how many names the header of nearly every mail has at most.
 const usualFields = 32
+
+// usualTable is the memory of a table with room for so many. It goes from message to message.
+type usualTable struct {
+	entries [usualFields]nameEntry
+	slots   [2 * usualFields]uint32
+}
+
+var usualTables = sync.Pool{New: func() any { return new(usualTable) }}
 
 // nameText is how many bytes of names lie in one piece of memory. A longer name has
 // its own; what stays unused because a name does not fit is less than that name.
@@ -55,9 +65,13 @@ func (h *headerFields) add(name, value string) error {
 			return errNamesInAll
 		}
 		if h.table.slots == nil {
-			h.table = newNameTable(usualFields)
+			h.usual = usualTables.Get().(*usualTable)
+			h.table = nameTable{entries: h.usual.entries[:0], slots: h.usual.slots[:]}
 		}
 		f = h.table.insert(h.keep(name), hash)
+		if len(h.table.entries) > usualFields {
+			h.giveUsual() // it has moved
+		}
 	}
 	if f.count == MaxDeletions && h.isMark(name) {
 		return fmt.Errorf("%w: more than %d fields of it are forged marks", errHeaderTooLarge, MaxDeletions)
@@ -113,8 +127,18 @@ func (h *headerFields) release() {
 	if h.taken > 0 {
 		h.inAll.give(h.taken)
 	}
+	h.giveUsual()
 	h.table, h.text = nameTable{}, strings.Builder{}
 	h.names, h.taken = 0, 0
+}
+
+// giveUsual gives the memory back that the table began in.
+func (h *headerFields) giveUsual() {
+	if h.usual != nil {
+		*h.usual = usualTable{}
+		usualTables.Put(h.usual)
+		h.usual = nil
+	}
 }
 
 // count returns how many fields of that name, in any spelling, the message has.

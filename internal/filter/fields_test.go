@@ -2,6 +2,7 @@ package filter
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -56,5 +57,39 @@ func TestHeaderFieldsLimits(t *testing.T) {
 	}
 	if err := sum.add("Z", ""); !errors.Is(err, errHeaderTooLarge) {
 		t.Errorf("one byte more: %v", err)
+	}
+}
+
+// TestTablesAreNobodyElses: the memory of tables goes from message to message, and no name with it.
+func TestTablesAreNobodyElses(t *testing.T) {
+	for round := range 200 {
+		open := make([]headerFields, 3)
+		for i := range open {
+			for n := range 1 + (round+i)*7%(2*usualFields) { // some grow out of the usual size
+				if err := open[i].add(fmt.Sprintf("X-%d-%d-%d", round, i, n), " v"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if i == 1 {
+				open[0].release()
+				open[0].release()
+			}
+		}
+		for i := range open {
+			for j := range open {
+				name := fmt.Sprintf("X-%d-%d-0", round, j)
+				want := 0
+				if i == j && i > 0 {
+					want = 1
+				}
+				if got := open[i].count(name); got != want {
+					t.Fatalf("message %d has %d fields %s, want %d", i, got, name, want)
+				}
+			}
+			if old := fmt.Sprintf("X-%d-%d-0", round-1, i); open[i].count(old) != 0 {
+				t.Fatalf("message %d has a field of the round before", i)
+			}
+			open[i].release()
+		}
 	}
 }
